@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
@@ -36,7 +37,7 @@ class CostModel:
         return self.per_token * length + self.per_pair * length * (length + 1) / 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Part:
     """A group, or some of its responses when the group was cut, as one piece of a microbatch."""
 
@@ -51,29 +52,35 @@ class Part:
     share: bool = True
     """False: every text is computed with a prompt of its own."""
 
-    def texts(self) -> Iterator[_Text]:
+    @cached_property
+    def texts(self) -> tuple[_Text, ...]:
         """Its texts in their packed order."""
-        prompt, first = len(self.group.prompt), True
-        tree = self.group.tree or PrefixTree.flat(len(self.group.responses))
-        for number, common in zip(tree.order, tree.shared, strict=True):
-            for start, end, forked in self.group.responses[number].texts:
-                kept = forked if start else common
-                length = prompt + (forked + end - start if start else end)
-                yield _Text(number, start, end, forked, length, 0 if first or not self.share else prompt + kept)
-                first = False
+        return tuple(self._texts())
 
-    @property
+    def _texts(self) -> Iterator[_Text]:
+        prompt, responses, first = len(self.group.prompt), self.group.responses, True
+        tree = self.group.tree or PrefixTree.flat(len(responses))
+        for number, common in zip(tree.order, tree.shared, strict=True):
+            response = responses[number]
+            end = response.forks[0].start if response.forks else len(response.tokens)
+            kept = prompt + common if self.share and not first else 0
+            yield _Text(number, 0, end, 0, prompt + end, kept)
+            first = False
+            for start, end, forked in response.texts[1:]:
+                length = prompt + forked + end - start
+                yield _Text(number, start, end, forked, length, prompt + forked if self.share else 0)
+
+    @cached_property
     def num_tokens(self) -> int:
-        return sum(text.own for text in self.texts())
+        return self.group.num_tokens if self.share else sum(text.own for text in self.texts)
 
     def cost(self, model: CostModel) -> float:
         """Token-wise work, causal attention (a triangle for every segment, and a block for its context), head."""
-        pairs, tokens = 0.0, 0
-        for text in self.texts():
+        pairs = 0.0
+        for text in self.texts:
             pairs += text.own * (text.own + 1) / 2 + text.own * text.shared
-            tokens += text.own
         scored = sum(int(response.trainable.sum()) for response in self.group.responses) if model.per_scored else 0
-        return model.per_token * tokens + model.per_pair * pairs + model.per_scored * scored
+        return model.per_token * self.num_tokens + model.per_pair * pairs + model.per_scored * scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +191,7 @@ def _place(part: Part, builder: LayoutBuilder) -> _PlacedPart:
     tokens: list[Tensor] = []
     of_prompt, before = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     placed: dict[int, list[_Placed]] = {number: [] for number in range(len(group.responses))}
-    for text in part.texts():
+    for text in part.texts:
         own = group.responses[text.response].tokens[text.start : text.end]
         sequence = torch.cat([before[: text.forked], own]) if text.start else own
         common = max(0, text.shared - prompt)

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+Tokens = NDArray[np.integer[Any]]
 MIN_SAVED = 64
 """Tokens that a common beginning must save, over all of its sequences, to be computed once."""
 
@@ -40,7 +41,7 @@ class PrefixTree:
 
     @classmethod
     def flat(cls, count: int) -> Self:
-        """The tree of sequences that share their prompt alone."""
+        """The tree of sequences that share their prompt alone, at least one."""
         return cls(tuple(range(count)), (0,) * count)
 
     @property
@@ -89,25 +90,16 @@ def tree_of(sequences: Sequence[Tensor], min_saved: int = MIN_SAVED) -> PrefixTr
     arrays = [sequence.numpy() for sequence in sequences]
     keys = [array.astype(">i8").tobytes() for array in arrays]
     ranked = sorted(range(len(arrays)), key=keys.__getitem__)
-    common = np.array([0, *(_common(arrays[a], arrays[b]) for a, b in pairwise(ranked))])
+    common = np.array([0, *(common_prefix(arrays[a], arrays[b]) for a, b in pairwise(ranked))])
     if common.sum() < min_saved:
         return None
     order, shared = _leaves(np.array(ranked), common, min_saved)
     return PrefixTree(tuple(order), tuple(shared)) if any(shared) else None
 
 
-def num_computed(sequences: Sequence[Tensor], min_saved: int = MIN_SAVED) -> int:
-    """Tokens to compute of sequences that share their tree."""
-    tree = tree_of(sequences, min_saved)
-    return sum(map(len, sequences)) - (0 if tree is None else sum(tree.shared))
-
-
-def common_prefix(one: Tensor, other: Tensor) -> int:
+def common_prefix(one: Tensor | Tokens, other: Tensor | Tokens) -> int:
     """Number of tokens with which both sequences begin."""
-    return _common(one.numpy(), other.numpy())
-
-
-def _common(one: NDArray[np.int64], other: NDArray[np.int64]) -> int:
+    one, other = np.asarray(one), np.asarray(other)
     size = min(len(one), len(other))
     different = np.flatnonzero(one[:size] != other[:size])
     return int(different[0]) if len(different) else size

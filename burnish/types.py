@@ -9,7 +9,7 @@ Axes in comments: P prompt tokens, R response tokens, N packed tokens, S scored 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -79,6 +79,11 @@ class Response(Streams):
         begins = (Fork(0, 0), *self.forks)
         ends = (*(fork.start for fork in self.forks), len(self.tokens))
         return tuple((fork.start, end, fork.shared) for fork, end in zip(begins, ends, strict=True))
+
+    def rows(self, prompt: Tensor) -> Iterator[tuple[Tensor, slice]]:
+        """Each text with the prompt [L], as a plain forward takes it, and which of the response's tokens end it."""
+        for sequence, (start, end, _) in zip(self.sequences, self.texts, strict=True):
+            yield torch.cat([prompt, sequence]), slice(start, end)
 
     @property
     def sequences(self) -> tuple[Tensor, ...]:

@@ -49,18 +49,22 @@ def nudge(policy: Model) -> None:
 
 @torch.no_grad()
 def plain_logprobs(model: AnyModel, groups: Sequence[Group]) -> list[Tensor]:
-    """[trained tokens] float64 log-probabilities of every response, by one unpadded forward of the plain model each."""
+    """[trained tokens] float64 log-probabilities of every response, by one unpadded forward of the plain model for each
+    of its texts."""
     device, logprobs = model.device, []
     for group in groups:
         for response in group.responses:
-            tokens = torch.cat([group.prompt, response.tokens]).to(device)
-            num_logits = len(response.tokens) + 1
-            logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=num_logits).logits[0, :-1]
-            picked = [
-                row.double().log_softmax(-1)[target]
-                for row, target, is_trained in zip(logits, response.tokens.tolist(), response.trainable, strict=True)
-                if is_trained
-            ]
+            picked: list[Tensor] = []
+            for tokens, own in response.rows(group.prompt):
+                size = own.stop - own.start
+                output = model(input_ids=tokens[None].to(device), use_cache=False, logits_to_keep=size + 1)
+                picked += [
+                    row.double().log_softmax(-1)[target]
+                    for row, target, is_trained in zip(
+                        output.logits[0, :-1], tokens[-size:].tolist(), response.trainable[own], strict=True
+                    )
+                    if is_trained
+                ]
             logprobs.append(torch.stack(picked) if picked else torch.zeros(0, dtype=torch.float64, device=device))
     return logprobs
 

@@ -42,16 +42,17 @@ def rows_are_usable(subject: Subject) -> CheckResult:
 def _usable(name: str, prepared: TokenizedDataset) -> tuple[float, str]:
     """Share of dropped samples, and all counts in words."""
     report = prepared.report
+    samples = report.groups if prepared.samples.compared else report.sequences
     dropped = sum(reason.count for reason in report.dropped)
     counts = [
         f"{name}{report.rows:,} rows checked ({report.format})",
-        f"{report.groups:,} samples",
+        f"{samples:,} samples",
         f"longest {report.longest:,} tokens",
         *([f"{dropped:,} dropped for their length"] if dropped else []),
         *([f"{report.cut:,} truncated"] if report.cut else []),
         *([f"{report.unusable:,} unusable"] if report.unusable else []),
     ]
-    return dropped / (dropped + report.groups), ", ".join(counts)
+    return dropped / (dropped + samples), ", ".join(counts)
 
 
 def answers_are_trained(subject: Subject) -> CheckResult:
@@ -60,7 +61,7 @@ def answers_are_trained(subject: Subject) -> CheckResult:
     In documents: all tokens are trained but the first one of every piece, which nothing predicts.
     """
     rows, report = subject.rows, subject.rows.report
-    share = f"{report.trained_tokens / report.tokens:.0%} of the tokens are trained"
+    share = f"{report.trained_tokens / report.sequence_tokens:.0%} of the tokens are trained"
     row = int(rows.picked.rows[0])
     preparation = subject.train.drawn(row + 1, subject.recipe.seed)
     views = list(view_rows(preparation, row))

@@ -137,7 +137,7 @@ class Subject:
             room = max(1, self.context.reader.max_positions - len(first.prompt))
             other = second.responses[0]
             other = replace(other, tokens=other.tokens[:room], trainable=other.trainable[:room])
-            groups = (*groups, replace(first, responses=(*first.responses, other)))
+            groups = (*groups, replace(first, responses=(*first.responses, other), tree=None).with_tree())
         return tuple(self.training.annotate(groups, self.policy, self.stage, self.tokens_per_microbatch))
 
     def trial(self) -> Model:

@@ -45,8 +45,9 @@ _EXAMPLE = 4096
 _GROWTH, _TEMPLATE_BYTES = 2, 2048
 """Bounds of the text of a row: times the bytes of the row in its file (tools may be indented), and bytes that the
 template adds. A row beyond them that is too long stops the run."""
-_SEPARATOR = "\n— and not —\n"
-"""Separates the responses of a comparison in the report."""
+_SEPARATORS = {"response": "\n— and not —\n", "text": "\n— and then —\n"}
+"""Separators in the report: of the responses of a comparison; of the texts of one and of the samples of a conversation,
+which are shown from where they leave the one before."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -187,6 +188,7 @@ class DatasetSpec:
         max_invalid_fraction: float = 0.0,
         comparison: Comparison | None = None,
         limit_key: str = "max_length",
+        last_text_only: bool = False,
     ) -> DatasetSpec:
         """Builds the specification from rows, tokenizer and template.
 
@@ -195,6 +197,7 @@ class DatasetSpec:
             max_positions: maximum length of a sequence of the model, in tokens; None: it is not known.
             comparison: the kind of comparison that the loss needs; None: rows have single responses.
             limit_key: setting that the maximum length comes from, in messages.
+            last_text_only: whether of compared responses of several texts only the last is kept.
 
         Raises:
             ModelError: the template reads no variable with the name of one of `chat_template_kwargs`.
@@ -213,6 +216,7 @@ class DatasetSpec:
             comparison,
             max_positions,
             limit_key if turns_within is not None else "max_length",
+            last_text_only,
         )
         return cls(builder, max_length, overlong, max_invalid_fraction, limit_key)
 
@@ -305,15 +309,19 @@ def _group(samples: TokenStore, selection: Selection, at: int, origin: Rows) -> 
         responses=tuple(_response(samples, selection, range(*pair)) for pair in pairwise([*begins, last])),
         metadata={"source": origin.source_of(row), "row": row},
     )
-    return group.with_tree() if samples.compared else replace(group, tree=_tree(selection, first, last))
+    beyond = [int(selection.shared[at] - selection.prompt_lengths[first]) for at in begins[1:]]
+    return replace(group, tree=_tree(beyond, in_order=samples.compared)) if any(beyond) else group
 
 
-def _tree(selection: Selection, first: int, last: int) -> PrefixTree | None:
-    """The tree of the samples of a conversation, the last turn first, from which the earlier ones branch off."""
-    beyond = selection.shared[first + 1 : last] - selection.prompt_lengths[first + 1 : last]
-    if not beyond.any():
-        return None
-    return PrefixTree(tuple(reversed(range(last - first))), (0, *reversed(beyond.tolist())))
+def _tree(beyond: Sequence[int], *, in_order: bool) -> PrefixTree:
+    """The tree of responses of which each has so many tokens after the prompt in common with the one before it.
+
+    Of a conversation the last turn is first in it, since the earlier ones branch off from it.
+    """
+    count = len(beyond) + 1
+    if in_order:
+        return PrefixTree(tuple(range(count)), (0, *beyond))
+    return PrefixTree(tuple(reversed(range(count))), (0, *reversed(beyond)))
 
 
 def _response(samples: TokenStore, selection: Selection, texts: range) -> Response:
@@ -383,14 +391,16 @@ def _report(
 def _first_group_text(
     samples: TokenStore, selection: Selection, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[tuple[str, bool], ...]:
-    """Text of the prompt and of each response of the first group, the best first."""
+    """Text of the prompt and of each response or sample of the first group, the best first."""
     text_runs: list[tuple[str, bool]] = []
     for at in range(int(selection.group_starts[1])):
-        prompt = int(selection.prompt_lengths[at]) if at else 0
+        compared = samples.compared and selection.texts[at] == 0
+        begin = int(selection.prompt_lengths[0] if compared else selection.shared[at]) if at else 0
         start, size = int(selection.starts[at]), min(int(selection.lengths[at]), _EXAMPLE)
-        part = slice(start + prompt, start + size)
+        part = slice(start + begin, start + size)
         parts = runs(samples.tokens[part], samples.trainable[part], tokenizer)
-        text_runs += [*([(_SEPARATOR, False)] if at else []), *((text, bool(learned)) for text, learned in parts)]
+        separator = [(_SEPARATORS["response" if compared else "text"], False)] if at else []
+        text_runs += [*separator, *((text, bool(learned)) for text, learned in parts)]
     return tuple(text_runs)
 
 

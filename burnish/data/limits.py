@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from burnish.data.token_store import SHARED, TokenStore
+from burnish.data.shared_prefixes import shared_prefixes
+from burnish.data.token_store import TokenStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def starts(samples: TokenStore) -> NDArray[np.int64]:
 def shared_tokens(samples: TokenStore) -> NDArray[np.int64]:
     """[samples] tokens of each sample that are computed for the one before it: it has the same prompt, and may have
     more."""
-    return samples.notes[:, SHARED].astype(np.int64)
+    return shared_prefixes(samples, np.arange(len(samples.lengths)), np.array(samples.lengths)).shared
 
 
 def learned_tokens(samples: TokenStore) -> NDArray[np.int64]:

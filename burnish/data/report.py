@@ -102,10 +102,10 @@ class DataReport:
 
     def lines(self) -> Iterator[str]:
         """Yields the lines of the report for the log: counts, then warnings."""
-        share = self.trained_tokens / self.tokens
+        share = self.trained_tokens / self.sequence_tokens
         yield (
-            f"{self.source}: {self.rows:,} rows ({self.format}), {self.tokens:,} tokens, {share:.0%} of them learned, "
-            f"longest {self.longest:,}"
+            f"{self.source}: {self.rows:,} rows ({self.format}), {self.sequence_tokens:,} tokens, {share:.0%} of them "
+            f"learned, longest {self.longest:,}"
         )
         yield from self._notes()
 
@@ -133,8 +133,8 @@ class DataReport:
     def _about_tokens(self) -> Iterator[str]:
         if self.sequence_tokens > self.tokens:
             yield (
-                f"  {self.sequences:,} sequences of {self.sequence_tokens:,} tokens share their beginnings: "
-                f"{self.tokens:,} are computed"
+                f"  {self.sequences:,} sequences of {self.sequence_tokens:,} tokens share their beginnings, "
+                f"which leaves {self.tokens:,} to compute"
             )
         if self.unended_turns:
             yield f"  {self.unended_turns:,} learned turns have no end token: they do not teach the model to stop"

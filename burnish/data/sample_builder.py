@@ -77,6 +77,8 @@ class SampleBuilder:
     tokenized no further than that, since the longer of its many samples cannot be used; None: all are whole."""
     limit_key: str = "max_length"
     """Setting that `turns_within` comes from, in messages."""
+    last_text_only: bool = False
+    """Whether of compared responses of several texts only the last is kept, which a reward model reads."""
 
     @cached_property
     def identity(self) -> str:
@@ -105,6 +107,7 @@ class SampleBuilder:
                 self.turns_within if self.limit_key == "max_length" else [self.turns_within, self.limit_key],
                 self.comparison,
                 self.max_tokens,
+                *(["last text"] if self.last_text_only else []),
             ],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -186,6 +189,7 @@ class SampleBuilder:
         if isinstance(example, Ranked | Labelled):
             responses = rated_siblings(example, self.comparison)
             texts = [self._renderings(response) for response, _ in responses]
+            texts = [renderings[-1:] for renderings in texts] if self.last_text_only else texts
             yield _Group(
                 row,
                 tuple(rendering for renderings in texts for rendering in renderings),

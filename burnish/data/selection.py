@@ -16,9 +16,9 @@ from burnish.data.limits import Limit, table
 from burnish.data.report import Dropped
 from burnish.data.rows import Rows
 from burnish.data.settings import MAX_OVERLONG_FRACTION, Overlong
-from burnish.data.token_store import DOCUMENT, SHARED, TEXT_INDEX, RowError, TokenStore
+from burnish.data.shared_prefixes import shared_prefixes
+from burnish.data.token_store import DOCUMENT, TEXT_INDEX, RowError, TokenStore
 from burnish.errors import DataError
-from burnish.prefix_tree import MIN_SAVED
 
 _MAX_PLACES = 5
 
@@ -114,18 +114,16 @@ def select(rows: Rows, samples: TokenStore, limit: Limit, overlong: Overlong) ->
     indices = np.flatnonzero(kept)
     pieces = _pieces(starts[indices], lengths[indices], documents[indices], max_length)
     chosen = indices[pieces.owner]
-    prompts = np.where(documents[chosen], 1, samples.prompt_lengths[chosen])
-    texts = samples.notes[chosen, TEXT_INDEX].astype(np.int64)
-    shared = _shared(samples, indices, lengths[indices])[pieces.owner]
-    little = (texts == 0) & (shared - prompts < MIN_SAVED)
+    prefixes = shared_prefixes(samples, indices, lengths[indices])
+    prompts = np.where(documents[chosen], 1, prefixes.prompts[pieces.owner])
     selection = Selection(
         starts=pieces.starts,
         lengths=pieces.lengths,
         prompt_lengths=prompts,
         rows=samples.rows[chosen].astype(np.int64),
         samples=chosen,
-        texts=texts,
-        shared=np.where(little, np.minimum(shared, prompts), shared),
+        texts=samples.notes[chosen, TEXT_INDEX].astype(np.int64),
+        shared=prefixes.shared[pieces.owner],
         trained_tokens=_count_trained(samples, pieces.starts, pieces.lengths, documents[chosen]),
         group_starts=_group_starts(group, chosen, documents),
         dropped=_dropped(rows, samples, unit, where, max_length) if drops else (),
@@ -172,22 +170,6 @@ def _count_trained(samples: TokenStore, starts: Ints, lengths: Ints, documents: 
     return total
 
 
-def _shared(samples: TokenStore, kept: Ints, lengths: Ints) -> Ints:
-    """[kept] tokens that each kept sample has in common with the kept one before it in its group; 0: it is the first.
-
-    Args:
-        samples: all samples.
-        kept: indices of those that are used, ascending.
-        lengths: [kept] tokens of each that are used.
-    """
-    if not len(kept):
-        return np.zeros(0, np.int64)
-    noted = samples.notes[:, SHARED].astype(np.int64)
-    since = np.append(0, kept[:-1] + 1)  # neighbors share what those between them share
-    before = np.append(0, lengths[:-1])
-    return np.minimum(np.minimum.reduceat(noted, since), np.minimum(lengths, before))
-
-
 def _group_starts(group: Ints, chosen: Ints, documents: NDArray[np.bool_]) -> Ints:
     """[M + 1] start of each group among the sequences: where another group begins, and at every piece of a document."""
     begins = np.append(True, np.diff(group[chosen]) != 0)[: len(chosen)] | documents[chosen]
@@ -206,8 +188,12 @@ def _cut_error(samples: TokenStore, starts: Ints, lengths: Ints, members: Ints, 
     for i in members:
         if not lengths[i]:
             return _only_prompt(int(samples.rows[i]), int(samples.prompt_lengths[i]), limit)
-    texts = {samples.tokens[starts[i] : starts[i] + lengths[i]].tobytes() for i in members}
-    if len(members) > 1 and len(texts) == 1:
+    answers: list[list[bytes]] = []
+    for i in members:
+        if samples.notes[i, TEXT_INDEX] == 0:
+            answers.append([])
+        answers[-1].append(samples.tokens[starts[i] : starts[i] + lengths[i]].tobytes())
+    if len(answers) > 1 and all(answer == answers[0] for answer in answers):
         return RowError(
             int(samples.rows[first]),
             f"the answers differ only after {limit}, where they are cut",

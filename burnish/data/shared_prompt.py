@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-import numpy as np
-
+from burnish import prefix_tree
 from burnish.data.records import (
     Completion,
     Conversation,
@@ -136,7 +135,7 @@ def share_prompt(responses: Sequence[Sequence[Sample]], rewards: Sequence[float]
     return [
         replace(
             sample,
-            prompt_length=prompt,
+            prompt_length=sample.prompt_length if text else prompt,
             response_index=index,
             text_index=text,
             shared=max(prompt, common) if number else 0,
@@ -153,12 +152,11 @@ def share_conversation(samples: Sequence[Sample]) -> Sequence[Sample]:
     """
     if len(samples) < 2 or any(sample.reward is not None for sample in samples):
         return samples
-    prompt = _shared_prompt(samples)
-    if not prompt:
+    if not _shared_prompt(samples):
         return samples
     shared = [0, *(common_prefix(*pair) for pair in pairwise(samples))]
     return [
-        replace(sample, prompt_length=prompt, response_index=index, shared=common)
+        replace(sample, response_index=index, shared=common)
         for index, (sample, common) in enumerate(zip(samples, shared, strict=True))
     ]
 
@@ -171,6 +169,4 @@ def _shared_prompt(samples: Sequence[Sample]) -> int:
 
 def common_prefix(one: Sample, other: Sample) -> int:
     """Length of the common prefix, in tokens."""
-    size = min(len(one.tokens), len(other.tokens))
-    different = np.flatnonzero(one.tokens[:size] != other.tokens[:size])
-    return int(different[0]) if len(different) else size
+    return prefix_tree.common_prefix(one.tokens, other.tokens)

@@ -58,7 +58,7 @@ class TokenStore:
     lengths: NDArray[np.int64]
     """[G] tokens of each sample."""
     prompt_lengths: NDArray[np.int64]
-    """[G] tokens before the first learned one."""
+    """[G] tokens before the first learned one; of compared responses, those of their common prompt."""
     rows: NDArray[np.int64]
     """[G] index of the row of each sample, ascending."""
     notes: NDArray[np.int32]

@@ -167,7 +167,9 @@ class _Sequences:
             text = int(self.selection.texts[at])
             verdict, tone = (verdict, tone) if text else next(verdicts)
             if not text:
-                yield RowView(verdict, self._counts(at, prompt), self._runs(at, prompt), verdict, tone)
+                note, common = self._counts(at, prompt), int(self.selection.shared[at]) - prompt
+                note += f", {common:,} of them computed with the response before" if common > 0 else ""
+                yield RowView(verdict, note, self._runs(at, prompt), verdict, tone)
             else:
                 view = self._beyond(f"{verdict}, text {text + 1}", at, prompt, before=f"text {text}")
                 yield replace(view, verdict=view.where, tone=tone)

@@ -24,14 +24,13 @@ def unpacked_loss(model: PreTrainedModel | PeftModel, rows: Sequence[Group]) -> 
     total, weight = 0.0, 0.0
     for group in rows:
         for response in group.responses:
-            texts = zip(response.sequences, response.texts, strict=True)
-            for sequence, (start, end, _) in texts:
-                tokens = torch.cat([group.prompt, sequence]).to(device)
-                logits = model(input_ids=tokens[None], use_cache=False, logits_to_keep=end - start + 1).logits
-                trained = response.trainable[start:end].to(device)
-                scored, targets = logits[0, :-1][trained], tokens[start - end :][trained]
+            for tokens, own in response.rows(group.prompt):
+                size = own.stop - own.start
+                logits = model(input_ids=tokens[None].to(device), use_cache=False, logits_to_keep=size + 1).logits
+                trained = response.trainable[own].to(device)
+                scored, targets = logits[0, :-1][trained], tokens[-size:].to(device)[trained]
                 losses = cross_entropy(scored.float(), targets, reduction="none").double()
-                weights = weights_of(response)[start:end].to(device)[trained].double()
+                weights = weights_of(response)[own].to(device)[trained].double()
                 total += float((weights * losses).sum())
                 weight += float(weights.sum())
     assert weight, "rows have trained tokens"

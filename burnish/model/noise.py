@@ -66,7 +66,8 @@ def draw_noise(microbatch: Microbatch, width: int) -> Tensor:
     """
     noise, layout = microbatch.noise, microbatch.layout
     assert noise is not None, "only a microbatch with noise needs a draw"
-    assert len(layout.segments) == microbatch.num_sequences, "noise is for groups of one response"
+    alone = len(layout.segments) == microbatch.num_sequences and not any(s.context for s in layout.segments)
+    assert alone, "noise is for groups of one response"
     generator = torch.Generator(microbatch.tokens.device)
     pieces = []
     for segment, group in zip(layout.segments, microbatch.sequence_group.tolist(), strict=True):

@@ -8,7 +8,7 @@ is empty. When the responses of a prompt are complete, its slot is reused.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -128,15 +128,23 @@ class PrefixCache:
     device: torch.device
     _blocks: dict[int, CacheBlock] = field(default_factory=dict)
 
-    def put(self, prompts: Sequence[PromptKeys]) -> list[CacheSlot]:
-        """Copies the keys of prompts into free slots."""
-        widths = [max(NARROWEST, 1 << (prompt.length - 1).bit_length()) for prompt in prompts]
-        for width in set(widths):
+    def put(self, lengths: Sequence[int], prompts: Iterable[PromptKeys]) -> list[CacheSlot]:
+        """Copies the keys of prompts into free slots, one prompt at a time.
+
+        Args:
+            lengths: tokens of each prompt.
+            prompts: their keys and values.
+        """
+        widths = [max(NARROWEST, 1 << (length - 1).bit_length()) for length in lengths]
+        reserved: set[int] = set()
+        slots = []
+        for width, prompt in zip(widths, prompts, strict=True):
             block = self._blocks.setdefault(width, CacheBlock(width, self.device))
-            block.reserve(widths.count(width), prompts[0])
-        return [
-            CacheSlot(width, self._blocks[width].put(prompt)) for width, prompt in zip(widths, prompts, strict=True)
-        ]
+            if width not in reserved:
+                block.reserve(widths.count(width), prompt)
+                reserved.add(width)
+            slots.append(CacheSlot(width, block.put(prompt)))
+        return slots
 
     def free(self, slot: CacheSlot) -> None:
         """Frees the slot of a prompt whose responses are complete."""

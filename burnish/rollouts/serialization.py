@@ -71,7 +71,7 @@ def _take_apart(record: Any, path: str, tensors: dict[str, Tensor]) -> dict[str,
             tensors[path + name] = value
         elif name in _RECORDS:
             values[name] = [_take_apart(each, f"{path}{name}/{index}/", tensors) for index, each in enumerate(value)]
-        elif isinstance(value, PrefixTree):
+        elif name == "tree" and value is not None:
             values[name] = _take_apart(value, "", tensors)
         elif isinstance(value, tuple):
             values[name] = list(value)

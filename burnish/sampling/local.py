@@ -27,7 +27,7 @@ from burnish.model.logits import all_probabilities
 from burnish.model.policy import Model
 from burnish.model.prefix_cache import CacheSlot, PrefixCache, PromptArrangement
 from burnish.model.products import HeadMatrix
-from burnish.prefix_tree import num_computed
+from burnish.prefix_tree import PrefixTree, tree_of
 from burnish.sampling.base import SampleRequest, StreamListener, check_requests
 from burnish.sampling.in_process import InProcessSampler
 from burnish.sampling.params import SamplingParams
@@ -179,14 +179,19 @@ class _Generation:
         return new if hidden is None else torch.cat([hidden, new])
 
     def _prefill(self, numbers: Sequence[int]) -> None:
-        """Computes prompts, as many at once as `PREFILL_TOKENS` allows."""
+        """Computes prompts, as many at once as `PREFILL_TOKENS` allows, in the order of their prefix tree."""
+        if not numbers:
+            return
+        tree = tree_of([self.requests[number].tokens for number in numbers]) or PrefixTree.flat(len(numbers))
         batch: list[int] = []
-        for number in numbers:
-            prompts = [self.requests[member].tokens for member in (*batch, number)]
-            if batch and num_computed(prompts) > PREFILL_TOKENS:
+        size = 0
+        for index, shared in zip(tree.order, tree.shared, strict=True):
+            length = len(self.requests[numbers[index]].tokens)
+            if batch and size + length - shared > PREFILL_TOKENS:
                 self._prefill_batch(batch)
                 batch = []
-            batch.append(number)
+            size = size + length - shared if batch else length
+            batch.append(numbers[index])
         if batch:
             self._prefill_batch(batch)
 
@@ -194,7 +199,7 @@ class _Generation:
         prefill = Prefill.of([self.requests[number].tokens for number in numbers], self.device)
         hidden = self.policy.decode(prefill.tokens, prefill.layout.positions, prefill)
         # Copies: views would keep the hidden states of whole prompts.
-        slots = self.prefix_cache.put(list(prefill.prompts()))
+        slots = self.prefix_cache.put([len(rows) for rows in prefill.rows], prefill.prompts())
         for number, slot, rows in zip(numbers, slots, prefill.rows, strict=True):
             self.cached[number] = _CachedPrompt(slot, hidden[rows[-1]].clone(), unfinished=self.n)
 

@@ -7,6 +7,7 @@ before packing and sharding, so neither microbatches nor ranks change them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 import numpy as np
 
@@ -67,15 +68,13 @@ def _joined(group: Group, other: Group, max_length: int | None) -> Group:
 
 
 def _bare(response: Response, room: int | None) -> Response:
-    """The streams that do not depend on the prompt, truncated to the room; of several texts, those that fit."""
+    """The streams that do not depend on the prompt, truncated to the room. Of several texts, the first that fit."""
     end = room
     if response.forks:
-        fitting = [
-            stop
-            for sequence, (_, stop, _) in zip(response.sequences, response.texts, strict=True)
-            if room is None or len(sequence) <= room
-        ]
-        end = min(response.forks[0].start, room or 0) if not fitting else fitting[-1]
+        texts = zip(response.sequences, response.texts, strict=True)
+        fitting = takewhile(lambda text: room is None or len(text[0]) <= room, texts)
+        ends = [stop for _, (_, stop, _) in fitting]
+        end = ends[-1] if ends else room
     weights = None if response.weights is None else response.weights[:end]
     forks = tuple(fork for fork in response.forks if end is None or fork.start < end)
     return Response(tokens=response.tokens[:end], trainable=response.trainable[:end], weights=weights, forks=forks)

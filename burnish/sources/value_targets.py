@@ -16,19 +16,13 @@ from burnish.types import Group, Response
 
 def value_target_at_end(group: Group) -> Group:
     """The group with one scored token for each response, the last one, of weight 1."""
-    several = any(response.forks for response in group.responses)
-    ended = replace(group, responses=tuple(map(_at_end, group.responses)), prompt_weights=None)
-    return ended.with_tree() if several else ended
+    return replace(group, responses=tuple(map(_at_end, group.responses)), prompt_weights=None)
 
 
 def _at_end(response: Response) -> Response:
-    """Of several texts of a response, the last one has all of its turns."""
-    tokens = response.sequences[-1]
-    last = torch.zeros(len(tokens), dtype=torch.bool)
+    last = torch.zeros(len(response.tokens), dtype=torch.bool)
     last[-1] = True
-    if not response.forks:
-        return replace(response, trainable=last, weights=None)
-    return Response(tokens=tokens, trainable=last, reward=response.reward, scores=response.scores)
+    return replace(response, trainable=last, weights=None)
 
 
 def value_targets_at_steps(group: Group) -> Group:

@@ -152,6 +152,7 @@ class Reader:
             max_invalid_fraction=reading.max_invalid_fraction,
             comparison=reading.comparison,
             limit_key=self.limit_key,
+            last_text_only=reading.serves == "reward",
         )
         if not held_out:
             self._require_use_of_template(preparation.builder)

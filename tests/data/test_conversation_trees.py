@@ -3,6 +3,7 @@ texts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -15,10 +16,13 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.dataset import DatasetSpec, TokenizedDataset
 from burnish.data.formats.known import FORMATS
 from burnish.data.formats.recognize import recognize_scores
+from burnish.data.in_common import rows_in_common
+from burnish.data.profile import profile
 from burnish.data.read import read_rows
 from burnish.data.rendering import render
 from burnish.data.template import Template
 from burnish.data.tokenize import tokenize
+from burnish.data.view import view_rows
 from burnish.data.writer import Writer
 from burnish.errors import DataError
 from burnish.packing import pack
@@ -145,7 +149,8 @@ def test_compared_answers_of_several_texts(write: Write, byte_level: PreTrainedT
 
 
 def test_a_reward_model_reads_the_last_text(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
-    [group] = prepared(write(pair(3)), byte_level, format=FORMATS["preference"], comparison="pairs")
+    format = FORMATS["preference"]
+    [group] = prepared(write(pair(3)), byte_level, format=format, comparison="pairs", last_text_only=True)
     read = value_target_at_end(group)
     for response, answer in zip(read.responses, (20, 30), strict=True):
         last, _ = samples_by_hand(talk(3, answer=answer), byte_level)[-1]
@@ -170,3 +175,96 @@ def test_answers_with_several_scores_are_one_text(write: Write, byte_level: PreT
     spec = DatasetSpec.of(rows, byte_level, TEMPLATE, format=format, max_length=999, comparison="scores")
     with pytest.raises(DataError, match="one text"):
         spec.whole()
+
+
+def test_samples_left_out_at_the_end_of_a_set(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    """The last conversation loses its late turns, and the set its last row; what is left is shared as before."""
+    path = write({"messages": talk(3)}, {"messages": talk(5)}, {"messages": talk(1, thought=900)})
+    expected = samples_by_hand(talk(5), byte_level)
+    limit = len(expected[2][0])
+    data = prepared(path, byte_level, max_length=limit, overlong="drop")
+    assert [sequences(group) for group in data] == [expected[:3], expected[:3]]
+    assert data.lengths.tolist() == [group.num_tokens for group in data]
+    assert data[0].num_tokens == distinct_beginnings([tokens for tokens, _ in expected[:3]])
+
+
+def test_the_report_shows_each_sample_from_where_it_begins_to_differ(
+    write: Write, byte_level: PreTrainedTokenizerBase
+) -> None:
+    data = prepared(write({"messages": talk(3)}), byte_level)
+    text = "".join(part for part, _ in data.report.example)
+    assert text.count("— and then —") == 2
+    assert "and not" not in text
+    assert text.count("0aaaa") == 1
+    learned = "".join(part for part, is_learned in data.report.example if is_learned)
+    assert learned == "".join(message["content"] + "<|endoftext|>" for message in talk(3)[1::2])
+
+
+def test_the_learned_share_is_one_of_all_tokens(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    common = "z" * 300
+    row = {"prompt": "q", "chosen": common + "good", "rejected": common + "bad"}
+    data = prepared(write(row), byte_level, format=FORMATS["preference"], comparison="pairs")
+    percent = int(re.search(r"(\d+)% of them learned", next(data.report.lines()))[1])
+    assert 90 < percent <= 100
+
+
+def test_the_profile_counts_as_the_groups_do(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    rows = [{"messages": talk(4)}, {"messages": talk(3, thought=5, answer=3, question=4)}]
+    data = prepared(write(*rows), byte_level)
+    found = profile(data_spec(write(*rows), byte_level).builder, data.samples, 4000)
+    assert found.whole.tokens - found.whole.shared == data.report.tokens == sum(group.num_tokens for group in data)
+    assert found.candidates[-1].computed == 1.0
+
+
+def data_spec(path: str, tokenizer: PreTrainedTokenizerBase, **options: object) -> DatasetSpec:
+    return DatasetSpec.of(read_rows(path), tokenizer, TEMPLATE, **{"max_length": 4000, **options})
+
+
+def test_the_view_tells_shared_tokens(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    views = list(view_rows(data_spec(write({"messages": talk(3)}), byte_level), 0))
+    assert [view.where for view in views[1:]] == ["sample 1", "sample 2", "sample 3"]
+    assert "3 samples, since the template rewrites earlier turns" in views[0].note
+    assert views[3].note.endswith("tokens of sample 2")
+    options = {"format": FORMATS["preference"], "comparison": "pairs"}
+    views = list(view_rows(data_spec(write(pair(2)), byte_level, **options), 0))
+    assert [view.where for view in views[1:]] == ["chosen", "chosen, text 2", "rejected", "rejected, text 2"]
+    common = "z" * 300
+    row = {"prompt": "q", "chosen": common + "good", "rejected": common + "bad"}
+    views = list(view_rows(data_spec(write(row), byte_level, **options), 0))
+    assert "computed with the response before" in views[2].note
+
+
+def test_a_cut_that_leaves_only_a_prompt_names_its_length(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    """Of the sample's own prompt, not of what the conversation begins with."""
+    expected = samples_by_hand(talk(3), byte_level)
+    prompt = expected[2][1].index(True)
+    with pytest.raises(DataError, match=rf"it has {prompt:,}") as raised:
+        prepared(write({"messages": talk(3)}), byte_level, max_length=prompt - 5, overlong="truncate")
+    assert f"raise max_length to {prompt + 1:,}" in raised.value.remedy
+
+
+def test_answers_that_are_equal_up_to_the_cut_are_refused(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    """Also answers of several texts."""
+    chosen, rejected = talk(2), talk(2)
+    rejected[-1] = {"role": "assistant", "content": rejected[-1]["content"] + "more"}
+    row = {"prompt": chosen[:1], "chosen": chosen[1:], "rejected": rejected[1:]}
+    options = {"format": FORMATS["preference"], "comparison": "pairs", "overlong": "truncate"}
+    longest = len(samples_by_hand(talk(2), byte_level)[-1][0])
+    with pytest.raises(DataError, match="differ only after"):
+        prepared(write(row), byte_level, max_length=longest - 3, **options)
+
+
+def test_prompts_in_common_are_found_in_conversations(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    """The first question of a conversation is a held-out prompt."""
+    trained = prepared(write({"messages": talk(3)}, name="train.jsonl"), byte_level)
+    held_out = prepared(write({"messages": talk(1, answer=33)}, name="test.jsonl"), byte_level)
+    [line] = rows_in_common(trained, held_out)
+    assert "1 of 1 held-out rows have a prompt that is trained with another answer" in line
+
+
+def test_rankings_are_counted_as_they_are_computed(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+    answers = ["z" * 150 + end for end in ("a", "b", "c")]
+    row = {"prompt": "q", "responses": answers, "scores": [3, 2, 1]}
+    data = prepared(write(row), byte_level, format=FORMATS["ranking"], comparison="any")
+    assert data.lengths.tolist() == [data[0].num_tokens]
+    assert data[0].num_tokens == distinct_beginnings([tokens for tokens, _ in sequences(data[0])])

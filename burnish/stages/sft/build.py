@@ -22,7 +22,7 @@ from burnish.stages.sft.settings import SftSettings
 from burnish.stages.supervised_data import SupervisedData
 from burnish.stages.user_loss import language_model_loss
 from burnish.train.loop import Stage
-from burnish.types import Group
+from burnish.types import Group, Scope
 
 
 class Sft(TrainingKind[SftSettings, SupervisedData[SftSettings]]):
@@ -42,8 +42,8 @@ class Sft(TrainingKind[SftSettings, SupervisedData[SftSettings]]):
         settings, policy = data.context.settings, models[POLICY]
         loss, alpha = self.loss(settings), settings.neftune_alpha
         budget, held_out = data.tokens_per_microbatch, data.held_out
-        # Noise depends on the length of a sequence, so sequences that begin alike do not share tokens with noise.
-        alone = alpha is not None
+        # Noise depends on the length of a sequence, and a loss of the user's may look at groups: sequences stay apart.
+        alone = alpha is not None or loss.scope is not Scope.SEQUENCE
         parts = StageParts(
             row_source(data, MappedRows(data.feed, Group.expanded) if alone else data.feed),
             loss,
