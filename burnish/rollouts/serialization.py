@@ -23,8 +23,8 @@ _RECORDS: Mapping[str, type[Any]] = {"responses": Response, "media": MediaRef, "
 
 
 def group_tensors(group: Group) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The group as (tensors by path, which are not copied; values that JSON can hold). Fields that are None are
-    left out."""
+    """The group as (tensors by path, which are not copied; values that JSON can hold). Fields that are None, and
+    empty tuples of records, are left out."""
     tensors: dict[str, Tensor] = {}
     return tensors, _take_apart(group, "", tensors)
 
@@ -69,6 +69,8 @@ def _take_apart(record: Any, path: str, tensors: dict[str, Tensor]) -> dict[str,
         name, value = entry.name, getattr(record, entry.name)
         if isinstance(value, Tensor):
             tensors[path + name] = value
+        elif name in _RECORDS and not value:
+            continue
         elif name in _RECORDS:
             values[name] = [_take_apart(each, f"{path}{name}/{index}/", tensors) for index, each in enumerate(value)]
         elif name == "tree" and value is not None:

@@ -14,6 +14,7 @@ from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.checks.subject import Subject
 from burnish.recipe.read import stage_recipe
 from burnish.watch.quiet import quiet_transformers
+from tests.conversations import FORGETFUL, pair, talk
 
 LORA = ("adapter.kind=lora", "adapter.rank=4")
 MakeSubject = Callable[..., Subject]
@@ -38,6 +39,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(folder / "model")
     write_rows(folder / "train.jsonl", generate(seed=1, count=60))
     write_rows(folder / "test.jsonl", generate(seed=2, count=10))
+    (folder / "forgetful.jinja").write_text(FORGETFUL)
+    write_rows(folder / "turns.jsonl", [{"messages": talk(3, first=n, thought=40, question=40)} for n in range(6)])
+    pairs = [pair(2, first=n, thought=30, question=30) for n in range(6)]
+    write_rows(folder / "pairs-of-turns.jsonl", pairs)
     return folder
 
 
@@ -47,10 +52,10 @@ def make_subject(world: Path, tmp_path: Path) -> MakeSubject:
 
     numbers = count()
 
-    def make(*settings: str, model: Path | None = None) -> Subject:
-        given = {"model": str(model or world / "model"), "data": str(world / "train.jsonl")}
+    def make(*settings: str, model: Path | None = None, data: str = "train.jsonl", stage: str = "sft") -> Subject:
+        given = {"model": str(model or world / "model"), "data": str(world / data)}
         folder = tmp_path / f"work-{next(numbers)}"
         folder.mkdir()
-        return Subject(stage_recipe("sft", given, settings), folder)
+        return Subject(stage_recipe(stage, given, settings), folder)
 
     return make

@@ -36,6 +36,16 @@ def blind(module, query, key, value, mask, *, scaling=None, **_):
     return attend(query, key, value, is_causal=True, scale=scaling, enable_gqa=grouped).transpose(1, 2), None
 
 
+@pytest.mark.parametrize(("stage", "data"), [("sft", "turns.jsonl"), ("prefer", "pairs-of-turns.jsonl")])
+@pytest.mark.parametrize("check", [packed_equals_plain, gradients_are_invariant])
+def test_conversations_whose_earlier_turns_are_rewritten(make_subject, world, check, stage, data):
+    """Groups with trees, and answers of several texts."""
+    subject = make_subject(f"chat_template={world / 'forgetful.jinja'}", data=data, stage=stage)
+    assert any(group.tree is not None or group.responses[0].forks for group in subject.groups)
+    verdict = check(subject)
+    assert verdict.passed, verdict
+
+
 @pytest.mark.parametrize("settings", [(), LORA, ("dtype=bfloat16",)], ids=["full", "lora", "bfloat16"])
 @pytest.mark.parametrize("check", [packed_equals_plain, gradients_are_invariant])
 def test_packed_sequences_that_see_each_other(make_subject, monkeypatch, check, settings):

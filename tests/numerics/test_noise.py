@@ -19,6 +19,7 @@ from burnish.train.step import Trainer, add
 from burnish.types import Group, Microbatch
 from tests.conftest import make_groups
 from tests.numerics.test_invariance import assert_same, make_policy
+from tests.trees import grown
 
 SHAPES = [(9, [5]), (4, [7]), (11, [2]), (2, [6]), (1, [9])]
 
@@ -46,6 +47,16 @@ def test_the_invariance_law_holds_with_noise(float64_model, checkpointing):
         assert_same(results[0], other, number)
     plain = gradient(policy, pack(groups, 31), groups)
     assert any(not torch.allclose(plain[name], results[0][name], rtol=1e-3) for name in plain)
+
+
+def test_responses_that_share_tokens_have_no_noise():
+    [tree] = grown(make_groups([(4, [9, 9])]))
+    for group in (tree, *make_groups([(4, [9, 9])])):
+        [microbatch] = Neftune(5.0, 0).on(pack([group], 10**6), 0)
+        with pytest.raises(AssertionError, match="one response"):
+            draw_noise(microbatch, 8)
+    alone = Neftune(5.0, 0).on(pack(tree.expanded(), 10**6), 0)
+    assert [len(draw_noise(microbatch, 8)) for microbatch in alone] == [26]
 
 
 def test_the_size_is_alpha_over_the_root_of_tokens_times_width():

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from burnish.packing import pack
+from burnish.prefix_tree import Fork, PrefixTree
 from burnish.rollouts.serialization import group_of, group_tensors, load_items, store_items
 from burnish.streams import DECLARATIONS, STREAMS
 from burnish.types import Group, MediaRef, Response
@@ -31,6 +32,7 @@ def full_response(dtype: torch.dtype) -> Response:
         scores=(0.5, -2.0),
         bootstrap_value=-0.25,
         finish="length",
+        forks=(Fork(1, 0), Fork(3, 1)),
         **streams,
     )
 
@@ -38,7 +40,8 @@ def full_response(dtype: torch.dtype) -> Response:
 def full_group(dtype: torch.dtype) -> Group:
     return Group(
         prompt=torch.tensor([5, 6, 7]),
-        responses=(full_response(dtype), Response(tokens=torch.tensor([1]), trainable=torch.tensor([True]))),
+        responses=(full_response(dtype), Response(tokens=torch.tensor([0, 1, 2]), trainable=torch.ones(3).bool())),
+        tree=PrefixTree((1, 0), (0, 1)),
         prompt_weights=torch.tensor([0.0, 0.1, 2.0]),
         scored_only=True,
         media=(MediaRef("image", "a.png", span=(1, 3)), MediaRef("image", "https://example.org/b.png")),

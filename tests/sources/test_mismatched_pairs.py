@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.packing import count_denominators
 from burnish.sources.mismatched_pairs import mismatched
-from burnish.types import Group
+from burnish.types import Fork, Group, Response
 from tests.conftest import make_groups
 
 SHAPES = st.lists(
@@ -80,6 +81,23 @@ def test_a_response_that_is_too_long_loses_its_end():
     first, second = mismatched(groups, seed=0, step=0, max_length=10)
     assert [len(first.responses[0].tokens), len(second.responses[0].tokens)] == [2, 2]
     assert first.responses[0].tokens.tolist() == groups[1].responses[0].tokens[:2].tolist()
+
+
+@pytest.mark.parametrize(
+    ("room", "kept"), [(40, [40, 30]), (39, [39]), (10, [10]), (None, [40, 30, 90]), (90, [40, 30, 90])]
+)
+def test_of_several_texts_the_first_that_fit_are_kept(room, kept):
+    """A later text may be shorter than the one before it; none is longer than the room."""
+    response = Response(
+        tokens=torch.arange(40 + 20 + 80),
+        trainable=torch.ones(140, dtype=torch.bool),
+        forks=(Fork(40, 10), Fork(60, 10)),
+    )
+    prompt = torch.arange(5)
+    groups = [Group(prompt=prompt + n, responses=(response,)) for n in range(2)]
+    found = mismatched(groups, seed=0, step=0, max_length=None if room is None else room + 5)[0].responses[0]
+    assert [len(sequence) for sequence in found.sequences] == kept
+    assert found.tokens.tolist() == response.tokens[: len(found.tokens)].tolist()
 
 
 def test_one_group_has_no_other():
