@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import write_untrained
 from burnish.model.attention import install
+from tests.conversations import FORGETFUL, pair, talk
 from tests.families import ALTERNATING, LOCAL_EXPERTS, SIZES, built
 
 FIGURES = "BURNISH_GPU_FIGURES"
@@ -83,6 +84,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for name in ("chosen", "rejected")
     ]
     write_rows(folder / "labelled.jsonl", labelled)
+    (folder / "forgetful.jinja").write_text(FORGETFUL)
+    turns = [{"messages": talk(3, first=n, thought=40, question=30)} for n in range(16)]
+    write_rows(folder / "turns.jsonl", turns)
+    pairs = [pair(2, first=n, thought=20, question=20) for n in range(16)]
+    write_rows(folder / "pairs-of-turns.jsonl", pairs)
     return folder
 
 

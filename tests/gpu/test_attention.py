@@ -1,4 +1,4 @@
-"""Packed attention on CUDA: shared prompts are plain sequences, and a new layout compiles nothing."""
+"""Packed attention on CUDA: shared prefixes are plain sequences, and a new layout compiles nothing."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from burnish.model.route import Route
 from burnish.types import Group, Score
 from tests.conftest import make_groups
 from tests.gpu.conftest import made
+from tests.trees import grown
 
 pytestmark = [pytest.mark.gpu, pytest.mark.filterwarnings("default")]  # torch's compiler calls what torch deprecates
 
@@ -37,15 +38,15 @@ CASES = [
 
 
 def plain(model: PreTrainedModel, groups: list[Group]) -> Tensor:
-    """[tokens] one unpadded forward of transformers' own model per response."""
+    """[tokens] one unpadded forward of transformers' own model per text of a response."""
     found = []
     with plain_attention(model):
-        for group in groups:
-            for response in group.responses:
-                tokens = torch.cat([group.prompt, response.tokens]).to(model.device)
-                logits = model(input_ids=tokens[None], use_cache=False).logits[0].to(torch.float64)
-                logprobs = logits[len(group.prompt) - 1 : -1].log_softmax(-1)
-                found.append(logprobs.gather(1, response.tokens[:, None].to(model.device))[:, 0])
+        texts = (text for group in groups for response in group.responses for text in response.rows(group.prompt))
+        for row, own in texts:
+            tokens, size = row.to(model.device), own.stop - own.start
+            logits = model(input_ids=tokens[None], use_cache=False).logits[0].to(torch.float64)
+            logprobs = logits[-size - 1 : -1].log_softmax(-1)
+            found.append(logprobs.gather(1, tokens[-size:, None])[:, 0])
     return torch.cat(found)
 
 
@@ -71,16 +72,18 @@ def gradient_difference(mine: dict[str, Tensor], theirs: dict[str, Tensor], dtyp
     return max(float((mine[n] - g).abs().max()) / max(sizes[n], least) for n, g in theirs.items())
 
 
+@pytest.mark.parametrize("trees", [False, True], ids=["flat", "trees"])
 @pytest.mark.parametrize(("family", "dtype"), CASES, ids=[f"{family}-{str(dtype)[6:]}" for family, dtype in CASES])
-def test_shared_prompts_are_plain_sequences(device, figures, family, dtype):
-    """Log-probabilities and all gradients; the probe at load says so too."""
+def test_shared_prefixes_are_plain_sequences(device, figures, family, dtype, trees):
+    """Log-probabilities and all gradients, of shared prompts and of prefix trees; the probe at load says so too."""
     model = made(family, device, dtype)
-    groups = make_groups(SHAPES)
+    groups = grown(make_groups(SHAPES), forks=True) if trees else make_groups(SHAPES)
     assert probe(model).route is Route.SHARED, probe(model).reason
     mine, theirs = packed(Model(model, tokenizer=None), groups), plain(model, groups)
     logprob = float((mine - theirs).detach().abs().max())
     gradient = gradient_difference(gradients(model, mine), gradients(model, theirs), dtype)
-    figures[f"attention/{family}/{dtype}/logprob"], figures[f"attention/{family}/{dtype}/gradient"] = logprob, gradient
+    name = f"attention/{family}/{dtype}{', trees' if trees else ''}"
+    figures[f"{name}/logprob"], figures[f"{name}/gradient"] = logprob, gradient
     assert logprob < BOUNDS[dtype][0]
     assert gradient < BOUNDS[dtype][1]
 

@@ -27,6 +27,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft, bfloat16": ("sft", {"data": "train.jsonl", "dtype": "bfloat16"}),
     "lora": ("sft", {"data": "train.jsonl", "adapter.kind": "lora", "gradient_checkpointing": True}),
     "qlora": ("sft", {"data": "train.jsonl", "adapter.kind": "qlora", "dtype": "bfloat16"}),
+    "turns": ("sft", {"data": "turns.jsonl", "chat_template": "forgetful.jinja"}),
+    "dpo, turns": ("prefer", {"data": "pairs-of-turns.jsonl", "chat_template": "forgetful.jinja"}),
     "dpo": ("prefer", {"data": "pairs.jsonl"}),
     "kto": ("prefer", {"data": "labelled.jsonl", "loss": "kto"}),
     "reward": ("reward", {"data": "pairs.jsonl", "add_tokens": ["<|pad|>"]}),
@@ -62,6 +64,8 @@ def settings(kind: str, world: Path, device: torch.device) -> tuple[str, dict[st
     else:
         sizes |= {"sequences_per_step": 8, "max_length": 300, "overlong": "drop"}
     data = {"model": str(world / "model"), "data": str(world / own["data"])}
+    if "chat_template" in own:
+        data["chat_template"] = str(world / own["chat_template"])
     return method, {**sizes, **own, **data, "device": device.type}
 
 
