@@ -67,12 +67,11 @@ class Layout:
 
     def to(self, device: torch.device) -> Layout:
         """The same layout on a device; copies to CUDA do not wait for it."""
-        return replace(
-            self, entry=to(self.entry, device), exit=to(self.exit, device), positions=to(self.positions, device)
-        )
+        entry, exit_, positions = (move(tensor, device) for tensor in (self.entry, self.exit, self.positions))
+        return replace(self, entry=entry, exit=exit_, positions=positions)
 
 
-def to(tensor: Tensor, device: torch.device) -> Tensor:
+def move(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on a device; a copy to CUDA does not wait for it."""
     pinned = tensor.pin_memory() if device.type == "cuda" else tensor
     return pinned.to(device, non_blocking=True)

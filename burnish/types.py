@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from burnish.layout import Layout, to
+from burnish.layout import Layout, move
 from burnish.prefix_tree import MIN_SAVED, Fork, PrefixTree, common_prefix, tree_of
 from burnish.streams import Streams, check_streams
 
@@ -276,8 +276,10 @@ class Microbatch(Streams):
         if self.tokens.device == device:
             return self
         values = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        moved: dict[str, Any] = {name: to(value, device) for name, value in values.items() if isinstance(value, Tensor)}
-        rounds = tuple(to(indices, device) for indices in self.gather_rounds)
+        moved: dict[str, Any] = {
+            name: move(value, device) for name, value in values.items() if isinstance(value, Tensor)
+        }
+        rounds = tuple(move(indices, device) for indices in self.gather_rounds)
         return replace(self, layout=self.layout.to(device), gather_rounds=rounds, **moved)
 
 

@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.nn.attention import flex_attention
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from burnish import packing, types
+from burnish import layout, microbatch, types
 from burnish.builtin.tiny import make_model
 from burnish.losses.base import Loss
 from burnish.losses.cross_entropy import CrossEntropy
@@ -86,8 +86,9 @@ def pretended() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moves without pinned memory, which fake tensors lack; and what is done with numbers of the host, with numbers."""
-    monkeypatch.setattr(types, "_move", lambda tensor, device: tensor.to(device))
-    monkeypatch.setattr(step_file, "join", real(packing.join))
+    for module in (types, layout):
+        monkeypatch.setattr(module, "move", lambda tensor, device: tensor.to(device))
+    monkeypatch.setattr(step_file, "join", real(microbatch.join))
     monkeypatch.setattr(flex, "_compiled_flex", lambda: flex._attend)
     monkeypatch.setattr(flex, "_compiled_create", lambda: flex.create_block_mask)
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
@@ -255,12 +256,11 @@ def test_prompts_and_their_responses_are_decoded() -> None:
     policy = policy_of()
     with pretended(), torch.no_grad():
         with unset_fake_temporarily():
-            prefill = Prefill.of([5, 70], torch.device("cpu"))
-        layout = replace(prefill.layout, **types._moved(prefill.layout, CUDA))
-        prefill = replace(prefill, layout=layout)
+            prefill = Prefill.of([torch.arange(5), torch.arange(70)], torch.device("cpu"))
+        prefill = replace(prefill, layout=prefill.layout.to(CUDA))
         policy.decode(torch.zeros(75, dtype=torch.int64, device=CUDA), prefill.positions, prefill)
         shelves, responses = PrefixCache(CUDA), ResponseKeys(3, 4)
-        first, second = shelves.put(prefill.prompts())
+        first, second = shelves.put([5, 70], prefill.prompts())
         arrangement = shelves.arrange([first, second, second])
         lengths = torch.tensor([5, 70, 70], device=CUDA)
         places = torch.tensor([0, 0, 0], device=CUDA)

@@ -15,6 +15,8 @@ PACKAGE = Path(__file__).parents[2] / "burnish"
 HOT = (
     "train/step.py",
     "train/learner.py",
+    "layout.py",
+    "microbatch.py",
     "packing.py",
     "streams.py",
     "types.py",

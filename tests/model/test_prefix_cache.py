@@ -42,7 +42,7 @@ def test_sequences_attend_to_their_prompts(seed):
         for slot, _ in [cached.pop(draw.randrange(len(cached))) for _ in range(min(len(cached), draw.randrange(3)))]:
             cache.free(slot)
         new = [prompt(draw.choice([1, 3, NARROWEST, NARROWEST + 1, 150, 256]), generator) for _ in range(3)]
-        cached += zip(cache.put(new), new, strict=True)
+        cached += zip(cache.put([keys.length for keys in new], new), new, strict=True)
         sequences = [place for place in range(len(cached)) for _ in range(draw.randrange(4))] or [0]
         draw.shuffle(sequences)
         arrangement = cache.arrange([cached[place][0] for place in sequences])
@@ -54,10 +54,10 @@ def test_sequences_attend_to_their_prompts(seed):
 
 def test_slots_are_used_again_and_at_most_half_empty():
     generator, cache = torch.Generator().manual_seed(0), PrefixCache(torch.device("cpu"))
-    first = cache.put([prompt(200, generator) for _ in range(3)])
+    first = cache.put([200] * 3, [prompt(200, generator) for _ in range(3)])
     assert {slot.width for slot in first} == {256}
     cache.free(first[1])
-    [again] = cache.put([prompt(129, generator)])
+    [again] = cache.put([129], [prompt(129, generator)])
     assert again == first[1]
-    [narrow] = cache.put([prompt(1, generator)])
+    [narrow] = cache.put([1], [prompt(1, generator)])
     assert narrow.width == NARROWEST
