@@ -30,8 +30,12 @@ class Prefill:
     layout: Layout
     tokens: Tensor
     """[N] what is computed."""
-    rows: tuple[Tensor, ...]
-    """Per prompt: [P] the packed position of each of its tokens."""
+    places: tuple[slice | Tensor, ...]
+    """Per prompt the packed positions of its tokens: a slice where it shares none with a prompt before it, else [P]."""
+    lengths: tuple[int, ...]
+    """Tokens of each prompt."""
+    ends: tuple[int, ...]
+    """Packed position of the last token of each prompt."""
     keys_values: dict[int, KeysValues] = field(default_factory=dict)
     """Layer → [key heads, N, D], filled by the forward."""
 
@@ -40,13 +44,23 @@ class Prefill:
         """The prefill of prompts [P_i]; a beginning that several have in common is computed once."""
         tree = tree_of(prompts) or PrefixTree.flat(len(prompts))
         builder = LayoutBuilder()
-        rows: dict[int, Tensor] = {}
+        places: dict[int, slice | Tensor] = {}
+        ends: dict[int, int] = {}
         tokens = []
         for number, shared in zip(tree.order, tree.shared, strict=True):
-            rows[number] = builder.add(len(prompts[number]), shared)
+            rows = builder.add(len(prompts[number]), shared)
+            alone = slice(builder.num_tokens - len(rows), builder.num_tokens)
+            places[number] = rows.to(device) if shared else alone
+            ends[number] = int(rows[-1])
             tokens.append(prompts[number][shared:])
-        layout = builder.layout().to(device)
-        return cls(layout, torch.cat(tokens).to(device), tuple(rows[number] for number in range(len(prompts))))
+        numbers = range(len(prompts))
+        return cls(
+            builder.layout().to(device),
+            torch.cat(tokens).to(device),
+            tuple(places[number] for number in numbers),
+            tuple(map(len, prompts)),
+            tuple(ends[number] for number in numbers),
+        )
 
     @property
     def positions(self) -> Tensor:
@@ -55,10 +69,8 @@ class Prefill:
 
     def prompts(self) -> Iterator[PromptKeys]:
         """Keys and values per prompt, in order; views of the forward's tensors where nothing is shared."""
-        for rows in self.rows:
-            first, last = int(rows[0]), int(rows[-1]) + 1
-            at = slice(first, last) if last - first == len(rows) else rows.to(self.layout.positions.device)
-            yield PromptKeys({n: (k[:, at], v[:, at]) for n, (k, v) in self.keys_values.items()}, len(rows))
+        for at, length in zip(self.places, self.lengths, strict=True):
+            yield PromptKeys({n: (k[:, at], v[:, at]) for n, (k, v) in self.keys_values.items()}, length)
 
 
 class ResponseKeys:

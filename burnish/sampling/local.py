@@ -199,9 +199,9 @@ class _Generation:
         prefill = Prefill.of([self.requests[number].tokens for number in numbers], self.device)
         hidden = self.policy.decode(prefill.tokens, prefill.layout.positions, prefill)
         # Copies: views would keep the hidden states of whole prompts.
-        slots = self.prefix_cache.put([len(rows) for rows in prefill.rows], prefill.prompts())
-        for number, slot, rows in zip(numbers, slots, prefill.rows, strict=True):
-            self.cached[number] = _CachedPrompt(slot, hidden[rows[-1]].clone(), unfinished=self.n)
+        slots = self.prefix_cache.put(prefill.lengths, prefill.prompts())
+        for number, slot, last in zip(numbers, slots, prefill.ends, strict=True):
+            self.cached[number] = _CachedPrompt(slot, hidden[last].clone(), unfinished=self.n)
 
     def _choose_tokens(self, hidden: Tensor) -> None:
         """Chooses the next token of every sequence from hidden states [R, H], and marks finished sequences."""

@@ -73,7 +73,7 @@ WAITS: Mapping[Place, str] = {
     Place("layout.py", "join_layouts"): _OF_THE_HOST,
     Place("microbatch.py", "_rounds"): _OF_THE_HOST,
     Place("sampling/choice.py", "draw"): "behind a condition that only a CPU meets, where nothing is waited for",
-    Place("model/decoding.py", "Prefill.prompts"): "packed positions of prompts, which are the host's",
+    Place("model/decoding.py", "Prefill.of"): "packed positions of prompts, which are the host's",
     Place("sampling/local.py", "_Generation._remove_finished"): "a list of rows",
     Place("sampling/sequences.py", "SamplingJob.choose"): (
         "whether a response ends is decided by its token, so the tokens of a chunk are read, in one transfer"
