@@ -43,7 +43,7 @@ def _long(count: int) -> Iterable[Mapping[str, object]]:
             f"{_name(number + step)} walks from {TOWNS[(number + step) % 4]} to {TOWNS[step % 4]} in {step + 3} days."
             for step in range(8 + number % 8)
         ]
-        yield {"question": f"Tell the story of journey {number}.", "completion": " ".join(steps)}
+        yield {"question": f"Tell the story of journey {number}.", "answer": " ".join(steps)}
 
 
 def _pairs(count: int) -> Iterable[Mapping[str, object]]:
