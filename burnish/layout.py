@@ -1,6 +1,6 @@
 """Layout of packed tokens: which of them attend to which, and a builder that lays sequences of prefix trees in a row.
 
-Read by the attention kernels (`model.segments`, `model.flex`), built by `packing` and by the prefill of samplers.
+Read by the attention kernels (`model.segments`, `model.flex`), built by `microbatch` and by the prefill of samplers.
 Imports only torch.
 
 Axes in comments: N packed tokens.
@@ -39,11 +39,6 @@ class Segment:
     def context_length(self) -> int:
         """Tokens of the context, which also is the position of this segment's first token in its sequence."""
         return sum(length for _, length in self.context)
-
-    @property
-    def num_pairs(self) -> float:
-        """Pairs of query and key: a triangle, and a block over the context."""
-        return self.length * (self.length + 1) / 2 + self.length * self.context_length
 
 
 @dataclass(frozen=True, eq=False, slots=True)

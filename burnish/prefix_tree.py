@@ -19,7 +19,8 @@ from torch import Tensor
 
 Tokens = NDArray[np.integer[Any]]
 MIN_SAVED = 64
-"""Tokens that a common beginning must save, over all of its sequences, to be computed once."""
+"""Tokens that a common beginning must save to be computed once: over all of its sequences in `tree_of`; between two
+neighbors where their order is given."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,8 @@ def cut_at(group: Group, tree: PrefixTree, cuts: tuple[int, ...]) -> list[Part]:
 
 
 def computed(microbatch: Microbatch, cost: CostModel) -> float:
-    pairs = sum(segment.num_pairs for segment in microbatch.layout.segments)
+    segments = microbatch.layout.segments
+    pairs = sum(s.length * (s.length + 1) / 2 + s.length * s.context_length for s in segments)
     return cost.per_token * len(microbatch.tokens) + cost.per_pair * pairs
 
 
