@@ -18,7 +18,6 @@ import argparse
 import gzip
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from sft_step import HEAD_SIZE, SIZES, peak_memory
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerBase
 
 from burnish.builtin.tiny import make_tokenizer
@@ -47,12 +47,6 @@ from burnish.optim.settings import OptimizerSettings
 from burnish.train.step import Trainer
 from burnish.types import Group
 
-SIZES = {
-    "1M": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4, "vocab_size": 2048},
-    "15M": {"hidden_size": 288, "intermediate_size": 768, "num_hidden_layers": 6, "vocab_size": 32000},
-    "100M": {"hidden_size": 768, "intermediate_size": 2048, "num_hidden_layers": 12, "vocab_size": 32000},
-}
-HEAD_SIZE = 48
 POSITIONS = 4096
 BUDGET = 8192
 ROUNDS = {"1M": 7, "15M": 5, "100M": 2}
@@ -125,11 +119,6 @@ def make_policy(size: str) -> Model:
     model = LlamaForCausalLM(config)
     install(model)
     return Model(model.train(), tokenizer=None)
-
-
-def peak_memory() -> int:
-    """Largest resident size of this process so far, bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure(size: str, case: str, way: str) -> dict[str, float]:

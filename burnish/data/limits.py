@@ -103,12 +103,13 @@ def limits(samples: TokenStore, max_positions: int) -> list[int]:
     return sorted({min(limit, max_positions) for limit in (*(step for step in steps if step < longest), longest)})
 
 
-def candidate(samples: TokenStore, learned: NDArray[np.int64], limit: int) -> Candidate:
+def candidate(samples: TokenStore, learned: NDArray[np.int64], shared: NDArray[np.int64], limit: int) -> Candidate:
+    """Effect of a limit, from the learned and shared tokens of each sample."""
     lengths = np.array(samples.lengths)
     long = np.flatnonzero(lengths > limit)
     firsts = starts(samples)
     num_lost = sum(int(np.count_nonzero(samples.trainable[firsts[i] + limit : firsts[i] + lengths[i]])) for i in long)
-    cut, shared = np.minimum(lengths, limit), shared_tokens(samples)
+    cut = np.minimum(lengths, limit)
     cut_shared = np.minimum(shared, limit)
     total = int(learned.sum())
     return Candidate(
@@ -134,13 +135,13 @@ def highest(longest: int, max_positions: int | None) -> int:
 def table(samples: TokenStore, max_length: int, max_positions: int | None = None) -> Iterator[str]:
     """Yields the lines of a table: for each limit from max_length on, up to the model's positions, what it keeps and
     costs."""
-    learned = learned_tokens(samples)
+    learned, shared = learned_tokens(samples), shared_tokens(samples)
     larger = limits(samples, highest(int(samples.lengths.max()), max_positions))
     larger = [limit for limit in larger if limit > max_length]
     chosen = sorted({max_length, *larger})
     yield f"{'max_length':>10} {'longer':>9} {'cut keeps':>10} {'drop keeps':>11} {'computed':>9}"
     for limit in chosen:
-        found = candidate(samples, learned, limit)
+        found = candidate(samples, learned, shared, limit)
         yield (
             f"{limit:>10,} {found.longer:>9,} {found.learned:>10.1%} {found.learned_if_dropped:>11.1%} "
             f"{found.computed:>9.1%}"

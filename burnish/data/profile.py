@@ -106,7 +106,7 @@ def profile(builder: SampleBuilder, samples: TokenStore, max_positions: int) -> 
     sources = tuple(
         _lengths_of(name, samples.lengths[own], learned[own], shared[own]) for name, own in distinct.items()
     )
-    candidates = tuple(candidate(samples, learned, limit) for limit in limits(samples, max_positions))
+    candidates = tuple(candidate(samples, learned, shared, limit) for limit in limits(samples, max_positions))
     recommended, why = _recommended(candidates, samples)
     examples = list(_sampled_examples(builder))
     return Profile(
