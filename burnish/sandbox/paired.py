@@ -1,0 +1,181 @@
+"""Tests of functions: one sandboxed process runs the tests, another the program; this one watches the time.
+
+A test that takes too long costs both processes, so the tests after it run in new ones.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from burnish.sandbox.base import MIB, Ending, Limits, SandboxError, TestResult, TestStatus
+from burnish.sandbox.box import Box
+from burnish.sandbox.server.exchange import ClosedError, encode, receive, send
+from burnish.sandbox.server.supervisor import cpu_seconds
+from burnish.sandbox.tests import AssertTest, CallTest, TestSuite
+
+_LOOK = 0.05
+"""Seconds between looks at the processor time."""
+_TESTER_MEMORY = 2048 * MIB
+_ENDINGS = {
+    Ending.FORBIDDEN: TestStatus.FORBIDDEN,
+    Ending.TIMEOUT: TestStatus.TIMEOUT,
+    Ending.KILLED: TestStatus.RUNTIME_ERROR,
+}
+_ENDS_THE_PROGRAM = (TestStatus.EXITED, TestStatus.TIMEOUT, TestStatus.FORBIDDEN, TestStatus.MEMORY, TestStatus.OUTPUT)
+
+
+class StartsBoxes(Protocol):
+    """What is needed of an engine."""
+
+    def box(
+        self,
+        mode: str,
+        limits: Limits,
+        streams: Sequence[int],
+        *,
+        wall: float,
+        cpu: float = ...,
+        control: socket.socket | None = None,
+        channel: socket.socket | None = None,
+    ) -> Box:
+        """Starts a sandboxed process."""
+
+
+def run_paired(
+    engine: StartsBoxes, program: str, suite: TestSuite, limits: Limits, *, stop_early: bool
+) -> list[TestResult]:
+    """Verdicts of tests of functions.
+
+    Raises:
+        SandboxError: see `Engine.test`.
+    """
+    results: list[TestResult] = []
+    due = time.monotonic() + limits.total_seconds
+    while len(results) < len(suite.tests):
+        left = due - time.monotonic()
+        if left <= 0:
+            results += [TestResult(TestStatus.NOT_RUN, "all seconds were used up")] * (len(suite.tests) - len(results))
+            break
+        pair = _Pair.start(engine, limits, left)
+        try:
+            found = pair.run(program, suite, len(results), limits, stop_early=stop_early)
+        finally:
+            pair.close()
+        results += found
+        if stop_early and not found[-1].passed:
+            rest = len(suite.tests) - len(results)
+            results += [TestResult(TestStatus.NOT_RUN, "an earlier test failed")] * rest
+    return results
+
+
+def request_of(program: str, suite: TestSuite, first: int, *, stop_early: bool) -> dict[str, Any]:
+    """The request that a process of tests gets, see `server.tester`."""
+    return {
+        "program": program,
+        "tests": [_entry(test) for test in suite.tests[first:]],
+        "setup": suite.setup,
+        "names": None if suite.names is None else list(suite.names),
+        "stop_early": stop_early,
+    }
+
+
+def _entry(test: object) -> dict[str, Any]:
+    if isinstance(test, AssertTest):
+        return {"source": test.source}
+    assert isinstance(test, CallTest), "texts for standard input are tested elsewhere"
+    plain = {"args": test.arguments, "kwargs": test.keywords, "expected": test.expected}
+    return {"call": {"function": test.function, **{name: encode(part, _no_object) for name, part in plain.items()}}}
+
+
+def _no_object(value: object) -> object:
+    raise SandboxError(f"a test has a {type(value).__name__}, which is no plain value")
+
+
+@dataclass(eq=False, slots=True)
+class _Pair:
+    """A process of tests and one of a program."""
+
+    tester: Box
+    candidate: Box
+
+    @classmethod
+    def start(cls, engine: StartsBoxes, limits: Limits, seconds: float) -> _Pair:
+        one, other = socket.socketpair()
+        tests_limits = limits.model_copy(
+            update={"memory_mib": max(limits.memory_mib, _TESTER_MEMORY // MIB), "processes": 1, "open_files": 64}
+        )
+        with one, other, open(os.devnull, "r+b") as null:
+            streams = [null.fileno()] * 3
+            candidate = engine.box("candidate", limits, streams, wall=seconds, control=one)
+            try:
+                tester = engine.box("tester", tests_limits, streams, wall=seconds, channel=other)
+            except BaseException:
+                candidate.close()
+                raise
+        return cls(tester, candidate)
+
+    def close(self) -> None:
+        self.tester.close()
+        self.candidate.close()
+
+    def run(self, program: str, suite: TestSuite, first: int, limits: Limits, *, stop_early: bool) -> list[TestResult]:
+        """Verdicts of the tests from a number on, up to one that ended the program."""
+        control = self.tester.control
+        assert control is not None, "a process of tests has a channel to its caller"
+        results: list[TestResult] = []
+        num_tests = len(suite.tests) - first
+        try:
+            if "confined" not in (said := receive(control)):
+                raise SandboxError(said.get("failed", "the process of the tests was not confined"))
+            send(control, request_of(program, suite, first, stop_early=stop_early))
+            while len(results) < num_tests:
+                message = self._next(control, limits)
+                if message is None:
+                    return [*results, TestResult(TestStatus.TIMEOUT, "its time was over")]
+                if "failed" in message or "broken" in message:
+                    raise SandboxError(message.get("failed") or f"the tests cannot be run: {message['broken']}")
+                if "end" not in message:
+                    continue
+                result = self._result(message)
+                if message["end"] == "load":
+                    return [*results, *[result] * (num_tests - len(results))]
+                results.append(result)
+                if not result.passed and (stop_early or result.status in _ENDS_THE_PROGRAM):
+                    return results
+        except ClosedError:
+            # Only what the program sends can end it before its time: values that are large or nested.
+            results.append(TestResult(TestStatus.RUNTIME_ERROR, "the process of the tests ended"))
+        return results
+
+    def _next(self, control: socket.socket, limits: Limits) -> dict[str, Any] | None:
+        """The next message of the tests; None: the time of the test is over."""
+        begun, used = time.monotonic(), self._cpu()
+        while True:
+            readable, _, _ = select.select([control], [], [], _LOOK)
+            if readable:
+                message = receive(control)
+                return message if isinstance(message, dict) else {}
+            if time.monotonic() - begun > limits.wall_seconds or self._cpu() - used > limits.cpu_seconds:
+                return None
+
+    def _result(self, message: dict[str, Any]) -> TestResult:
+        status, detail = message["status"], message["detail"]
+        if status == "broken":
+            raise SandboxError(f"the tests cannot be run: {detail}")
+        if status == TestStatus.EXITED:
+            # How it ended says more than that it did.
+            ending = self.candidate.wait().ending(self.candidate.cpu_limit) if self._is_gone(detail) else Ending.EXITED
+            return TestResult(_ENDINGS.get(ending, TestStatus.EXITED), detail)
+        return TestResult(TestStatus(status), detail)
+
+    def _is_gone(self, detail: str) -> bool:
+        return detail == "the program ended"
+
+    def _cpu(self) -> float:
+        return sum(cpu_seconds(box.pid) for box in (self.tester, self.candidate) if box.pid is not None)

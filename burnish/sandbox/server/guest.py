@@ -1,0 +1,173 @@
+"""Process of an untrusted program: gives up everything that it does not need, then runs the program.
+
+`enter` is called in a fresh fork, and never returns. The order matters: descriptors, limits, capabilities, Landlock,
+and the filter of system calls last, since it forbids what the others need.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import random
+import resource
+import signal
+import socket
+import sys
+import traceback
+import types
+from collections.abc import Mapping
+from typing import Any
+
+from burnish.sandbox.server import candidate, landlock, linux, seccomp, session, tester
+from burnish.sandbox.server.exchange import ClosedError, receive, send
+
+CONTROL, CHANNEL = 3, 4
+"""Descriptors in the guest, beside those of standard input and output."""
+_STACK = 16 << 20
+
+
+def enter(
+    job: Mapping[str, Any], descriptors: list[int], home: str, readable: tuple[str, ...], devices: tuple[str, ...]
+) -> None:
+    """Confines this process and runs what the job says; ends the process.
+
+    Args:
+        job: the request, see `main`.
+        descriptors: standard input, output and error, the channel to the caller, and that to a program, as far as
+            there are.
+        home: folder of the program.
+        readable: paths that it may read.
+        devices: paths that it may read and write, besides its folder.
+    """
+    code = 1
+    try:
+        _take(descriptors)
+        control = socket.socket(fileno=CONTROL)
+        try:
+            _confine(job, home, readable, devices)
+        except OSError as error:
+            send(control, {"failed": str(error)})
+            os._exit(code)
+        send(control, {"confined": True})
+        code = _run(job, control)
+    except ClosedError:
+        code = 0  # the caller needs it no longer
+    except BaseException:  # noqa: BLE001 (nothing may return into the server's code)
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _take(descriptors: list[int]) -> None:
+    """Keeps the descriptors as 0, 1, 2, … and closes all others."""
+    high = [os.dup2(descriptor, 200 + place) for place, descriptor in enumerate(descriptors)]
+    for place, descriptor in enumerate(high):
+        os.dup2(descriptor, place)
+    os.closerange(len(descriptors), 1 << 16)
+
+
+def _confine(job: Mapping[str, Any], home: str, readable: tuple[str, ...], devices: tuple[str, ...]) -> None:
+    os.setsid()
+    os.umask(0o077)
+    os.chdir(home)
+    os.environ.clear()
+    os.environ.update(
+        {"HOME": home, "TMPDIR": home, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
+    )
+    if sys.platform == "linux":
+        linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    _limit(job["limits"], users_own=job["isolated"])
+    if job["isolated"]:
+        linux.drop_capabilities()
+    if job["landlock"]:
+        landlock.restrict(readable, (home, *devices))
+    if job["seccomp"]:
+        seccomp.install(seccomp.build(own_pid=os.getpid(), processes=job["limits"]["processes"] > 1))
+
+
+def _limit(limits: Mapping[str, int], *, users_own: bool) -> None:
+    """Sets limits of resources. Threads are counted per user, so they are limited where the user is its own."""
+    memory = limits["memory"]
+    wanted = {
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_CPU: limits["cpu"],
+        resource.RLIMIT_FSIZE: limits["file"],
+        resource.RLIMIT_NOFILE: limits["open_files"],
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_STACK: min(_STACK, memory),
+        resource.RLIMIT_MEMLOCK: 0,
+    }
+    if users_own:
+        wanted[resource.RLIMIT_NPROC] = limits["threads"] + limits["processes"] - 1
+    for name in ("RLIMIT_MSGQUEUE", "RLIMIT_SIGPENDING", "RLIMIT_NICE", "RLIMIT_RTPRIO"):
+        if hasattr(resource, name):
+            wanted[getattr(resource, name)] = 64 if name == "RLIMIT_SIGPENDING" else 0
+    for kind, value in wanted.items():
+        hard = resource.getrlimit(kind)[1]
+        limit = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        try:
+            resource.setrlimit(kind, (limit, limit))
+        except (ValueError, OSError):  # macOS does not limit the address space
+            if sys.platform == "linux":
+                raise
+
+
+def _run(job: Mapping[str, Any], control: socket.socket) -> int:
+    """Runs the program; returns its exit status."""
+    _fresh_state()
+    output = job["limits"]["output"]
+    if job["mode"] == "command":
+        command = receive(control)["command"]
+        control.close()
+        os.execve("/bin/sh", ["sh", "-c", command], dict(os.environ))
+    if job["mode"] == "script":
+        return _script(receive(control)["program"], control)
+    if job["mode"] == "candidate":
+        candidate.serve(control, output)
+    elif job["mode"] == "tester":
+        tester.serve(control, socket.socket(fileno=CHANNEL), output)
+    else:
+        session.serve(control, output)
+    return 0
+
+
+def _fresh_state() -> None:
+    """Undoes what a fork inherits from the server: handlers, streams, modules of the package, random state."""
+    gc.unfreeze()
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8", errors="surrogateescape")
+    sys.stdout = io.TextIOWrapper(
+        io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8", errors="surrogateescape"
+    )
+    sys.stderr = io.TextIOWrapper(
+        io.FileIO(2, "w", closefd=False), encoding="utf-8", errors="backslashreplace", write_through=True
+    )
+    vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
+    sys.argv = ["main.py"]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "burnish"]:
+        del sys.modules[name]
+    random.seed(0)
+
+
+def _script(program: str, control: socket.socket) -> int:
+    """Runs a program as the main module, as ``python main.py`` does."""
+    control.close()
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    code = 1
+    try:
+        exec(compile(program, "main.py", "exec", dont_inherit=True), module.__dict__)
+        code = 0
+    except SystemExit as exit_request:
+        code = exit_request.code if isinstance(exit_request.code, int) else int(exit_request.code is not None)
+    except BaseException as error:  # noqa: BLE001 (a program may raise anything)
+        trace = error.__traceback__.tb_next if error.__traceback__ else None
+        traceback.print_exception(type(error), error, trace)
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        code = code or 1
+    return code & 0xFF

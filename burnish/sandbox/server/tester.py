@@ -1,0 +1,346 @@
+"""Process of the tests: runs them on a program that is in another process (`candidate`), and reports verdicts.
+
+The program's functions and classes are stand-ins here, which send plain values there and back. So a test compares
+values of this process with the operators of this process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import math
+import socket
+import symtable
+import sys
+from collections.abc import Iterator, Mapping
+from types import CodeType
+from typing import Any
+
+from burnish.sandbox.server.exchange import ClosedError, decode, encode, receive, send
+
+RELATIVE = 1e-6
+"""Relative tolerance of floats in call tests."""
+_MUTABLE = (list, dict, set, bytearray)
+
+
+class RemoteError(BaseException):
+    """The program ended, or did what no test may excuse; `status` is the verdict of the test."""
+
+    def __init__(self, status: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+def serve(control: socket.socket, channel: socket.socket, limit: int) -> None:
+    """Runs the tests of a request and reports to its sender.
+
+    Args:
+        control: to the sender.
+        channel: to the process of the program.
+        limit: bytes of one value of the program.
+    """
+    request = receive(control)
+    program = Program(channel, limit)
+    try:
+        tests = [_Test(entry) for entry in request["tests"]]
+        setup = compile(request["setup"], "<setup>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        send(control, {"broken": f"{type(error).__name__}: {error}"})
+        return
+    if failure := program.unconfined():
+        send(control, {"failed": failure})
+        return
+    send(control, {"begin": "load"})
+    try:
+        program.load(request["program"])
+    except BaseException as error:  # noqa: BLE001 (the program may raise anything)
+        _report(control, "load", error)
+        return
+    variables = _variables(request, program)
+    failed = _run_setup(setup, variables)
+    if failed is not None and not program.used:
+        send(control, {"broken": f"the setup raised {type(failed).__name__}: {failed}"[:300]})
+        return
+    for index, test in enumerate(tests):
+        send(control, {"begin": index})
+        try:
+            test.run(program, variables, failed)
+        except BaseException as error:  # noqa: BLE001 (anybody's code)
+            _report(control, index, error)
+            if request["stop_early"]:
+                return
+        else:
+            send(control, {"end": index, "status": "passed", "detail": ""})
+
+
+def _run_setup(setup: CodeType, variables: dict[str, Any]) -> BaseException | None:
+    """What the setup raised."""
+    try:
+        exec(setup, variables)
+    except BaseException as error:  # noqa: BLE001 (anybody's code)
+        return error
+    return None
+
+
+def _report(control: socket.socket, index: object, error: BaseException) -> None:
+    status, detail = "runtime_error", f"{type(error).__name__}: {error}"[:300]
+    if isinstance(error, RemoteError):
+        status, detail = error.status, str(error)
+    elif isinstance(error, UnsendableError):
+        status = "broken"
+    elif hasattr(error, "_of_the_program"):
+        detail = str(error)
+    elif isinstance(error, AssertionError):
+        status, detail = "wrong_answer", str(error)[:300]
+    send(control, {"end": index, "status": status, "detail": detail})
+
+
+class UnsendableError(TypeError):
+    """A test passes something that is not plain to the program."""
+
+
+class Program:
+    """The program in the other process."""
+
+    def __init__(self, channel: socket.socket, limit: int) -> None:
+        self.used = False
+        """Whether anything was asked of it."""
+        self.failure: RemoteError | None = None
+        self._channel = channel
+        self._limit = limit
+        self._objects: dict[int, Remote] = {}
+
+    def reply(self) -> Any:
+        """Receives a value; raises what the program raised."""
+        try:
+            message = receive(self._channel, self._limit + 64)
+            if "value" in message:
+                return decode(message["value"], self.object)
+            kind, detail, status = map(str, message["error"])
+        except ClosedError:
+            raise self.failed("exited", "the program ended") from None
+        except Exception as error:
+            raise self.failed("runtime_error", "what the program returned is not a value") from error
+        raised = _raised(kind, detail, status)
+        raise self.failed(raised.status, detail) if isinstance(raised, RemoteError) else raised
+
+    def failed(self, status: str, detail: str) -> RemoteError:
+        """Failure of the program that no test may catch: it counts whatever the test does next."""
+        self.failure = self.failure or RemoteError(status, detail)
+        return self.failure
+
+    def check(self) -> None:
+        """Raises a failure that a test has caught."""
+        if self.failure is not None:
+            raise self.failure
+
+    def unconfined(self) -> str:
+        """Why the process of the program is not confined; "": it is."""
+        try:
+            said = receive(self._channel)
+        except ClosedError:
+            said = {}
+        return (
+            "" if "confined" in said else str(said.get("failed", "the program's process ended before it was confined"))
+        )
+
+    def load(self, source: str) -> None:
+        """Sends the program and waits until it is loaded; raises what it raised."""
+        try:
+            send(self._channel, {"program": source})
+        except ClosedError:
+            raise self.failed("exited", "the program ended") from None
+        self.reply()
+
+    def ask(self, do: str, target: object, *arguments: object, **more: Any) -> Any:
+        """Asks the program for something, and waits for the value."""
+        self.used = True
+        sent = [encode(argument, _reference) for argument in arguments]
+        self.check()
+        try:
+            send(self._channel, {"do": do, "target": target, "arguments": sent, **more})
+        except ClosedError:
+            raise self.failed("exited", "the program ended") from None
+        return self.reply()
+
+    def call(self, target: object, arguments: tuple[object, ...], keywords: Mapping[str, object]) -> Any:
+        """Calls a function of the program. Lists and the like that it changed are changed here."""
+        sent = {name: encode(value, _reference) for name, value in keywords.items()}
+        answer = self.ask("call", target, *arguments, keywords=sent)
+        if not isinstance(answer, tuple) or len(answer) != 2:
+            raise self.failed("runtime_error", "what the program returned is not a value")
+        result, changed = answer
+        if isinstance(changed, list) and len(changed) == len(arguments):
+            for own, new in zip(arguments, changed, strict=True):
+                _overwrite(own, new)
+        return result
+
+    def object(self, number: Any) -> Remote:
+        """Stand-in of an object of the program."""
+        if not isinstance(number, int):
+            raise TypeError("no number")
+        return self._objects.setdefault(number, Remote(self, number))
+
+
+class Remote:
+    """Stand-in of an object of the program. Equal to itself alone: what an object of the program says of being equal
+    does not count."""
+
+    def __init__(self, program: Program, target: int | str) -> None:
+        self.__dict__["_program"] = program
+        self.__dict__["_target"] = target
+
+    def __call__(self, *arguments: object, **keywords: object) -> Any:
+        return self._program.call(self._target, arguments, keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._program.ask("get", self._target, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._program.ask("set", self._target, name, value)
+
+    def __getitem__(self, key: object) -> Any:
+        return self._program.ask("item", self._target, key)
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._program.ask("set_item", self._target, key, value)
+
+    def __len__(self) -> int:
+        return int(self._program.ask("length", self._target))
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Any]:
+        items = self._program.ask("iterate", self._target)
+        if not isinstance(items, Remote):
+            raise self._program.failed("runtime_error", "it cannot be iterated")
+        while chunk := self._program.ask("next", items._target):
+            yield from chunk
+
+    def __str__(self) -> str:
+        return str(self._program.ask("text", self._target, "str"))
+
+    def __repr__(self) -> str:
+        return str(self._program.ask("text", self._target, "repr"))
+
+
+class _Test:
+    """One test, read from a request."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        self._code = compile(entry["source"], "<test>", "exec", dont_inherit=True) if "source" in entry else None
+        self._call = entry.get("call")
+
+    def run(self, program: Program, variables: dict[str, Any], failed: BaseException | None) -> None:
+        """Raises if the program is wrong, or if the setup has `failed`."""
+        if failed is not None:
+            raise failed
+        if self._code is not None:
+            exec(self._code, variables)
+            program.check()
+            return
+        assert self._call is not None, "a test has a source or a call"
+        arguments, keywords, expected = (decode(self._call[key], _nothing) for key in ("args", "kwargs", "expected"))
+        got = program.call(self._call["function"], tuple(arguments), keywords)
+        if not matches(got, expected):
+            raise AssertionError(f"it returned {got!r:.120}, not {expected!r:.120}")
+
+
+def matches(got: object, expected: object) -> bool:
+    """Whether a value is the expected one: numbers by value, floats to a relative 1e-6, list and tuple alike."""
+    if isinstance(expected, bool) or isinstance(got, bool):
+        return isinstance(got, bool) and isinstance(expected, bool) and got == expected
+    if isinstance(expected, float) or (isinstance(got, float) and isinstance(expected, int)):
+        return isinstance(got, int | float) and _close(got, expected)
+    if isinstance(expected, list | tuple):
+        if not isinstance(got, list | tuple) or len(got) != len(expected):
+            return False
+        return all(map(matches, got, expected))
+    if isinstance(expected, dict):
+        if not isinstance(got, dict) or got.keys() != expected.keys():
+            return False
+        return all(matches(got[key], expected[key]) for key in expected)
+    return type(got) is type(expected) and got == expected
+
+
+def _close(got: float, expected: float) -> bool:
+    try:
+        one, other = float(got), float(expected)
+    except OverflowError:
+        return got == expected
+    if math.isnan(one) or math.isnan(other):
+        return math.isnan(one) and math.isnan(other)
+    return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=1e-9)
+
+
+def _raised(kind: str, detail: str, status: str) -> BaseException:
+    """Exception for what the program raised: a built-in one, which a test may expect, or a verdict."""
+    if status in ("compile_error", "forbidden"):
+        return RemoteError(status, detail)
+    if kind in ("MemoryError", "TooLargeError"):
+        return RemoteError("memory" if kind == "MemoryError" else "output", detail)
+    if kind in ("SystemExit", "KeyboardInterrupt", "GeneratorExit"):
+        return RemoteError("exited", detail)
+    known = getattr(builtins, kind, None)
+    usual: Any = known if isinstance(known, type) and issubclass(known, Exception) else Exception
+    try:
+        error: Exception = usual(detail)
+    except TypeError:  # it needs other arguments, such as UnicodeDecodeError
+        error = RuntimeError(detail)
+    error._of_the_program = True  # type: ignore[attr-defined]
+    return error
+
+
+def _variables(request: dict[str, Any], program: Program) -> dict[str, Any]:
+    """Global names of the tests: stand-ins for those of the program, and modules of the standard library."""
+    variables: dict[str, Any] = {"__name__": "tests"}
+    names = request["names"]
+    if names is None:
+        sources = [request["setup"], *(entry.get("source", "") for entry in request["tests"])]
+        names = _free_names("\n".join(sources))
+    for name in names:
+        if request["names"] is None and name in sys.stdlib_module_names:
+            variables[name] = importlib.import_module(name)
+        else:
+            variables[name] = Remote(program, name)
+    return variables
+
+
+def _free_names(source: str) -> list[str]:
+    """Names that a text uses and neither defines nor has from Python."""
+    used: set[str] = set()
+    defined: set[str] = set()
+    tables = [symtable.symtable(source, "<tests>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        for symbol in table.get_symbols():
+            if table.get_type() == "module":
+                (defined if symbol.is_assigned() or symbol.is_imported() else used).add(symbol.get_name())
+            elif symbol.is_global():
+                (defined if symbol.is_assigned() else used).add(symbol.get_name())
+    return sorted(used - defined - set(dir(builtins)))
+
+
+def _overwrite(own: Any, new: Any) -> None:
+    """Gives a list, dictionary or set the content that the program gave its copy."""
+    if type(own) is not type(new) or not isinstance(own, _MUTABLE):
+        return
+    if isinstance(own, list | bytearray):
+        own[:] = new
+    else:
+        own.clear()
+        own.update(new)
+
+
+def _reference(value: object) -> object:
+    if isinstance(value, Remote):
+        return value._target
+    raise UnsendableError(f"a test passes a {type(value).__name__} to the program, which is no plain value")
+
+
+def _nothing(_: object) -> object:
+    raise ValueError("a test has plain values only")
