@@ -116,11 +116,13 @@ _FOUND = """\
 import ast
 found = []
 def keep(value):
-    for name in ("expected", "expected_output", "output", "stdout", "answer", "result", "target"):
+    for name in ("expected", "expected_output", "want", "answer"):
         try:
-            found.append(value[name] if isinstance(value, dict) else getattr(value, name))
+            known = value[name] if isinstance(value, dict) else getattr(value, name)
         except Exception:
-            pass
+            continue
+        if isinstance(known, (int, float, str, list, tuple, dict, set)):
+            found.append(known)
 def asserted(text):
     try:
         nodes = list(ast.walk(ast.parse(text)))

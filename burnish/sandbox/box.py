@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -16,6 +17,8 @@ from burnish.sandbox.base import Completed, Ending, SandboxError
 
 _CLOSE = 2.0
 """Seconds by which the supervisor of a process outlasts the limit of the process before it is given up."""
+GRACE = 1.0
+"""Seconds for the report of an end that has been seen otherwise."""
 _RAISED = {b"MemoryError": Ending.MEMORY, b"PermissionError: [Errno 1]": Ending.FORBIDDEN}
 """Last line of a traceback that tells the end. A program may print it as well, and gains nothing."""
 
@@ -113,10 +116,22 @@ class Box:
         Raises:
             SandboxError: there was no report in time.
         """
+        end = self.end_within(math.inf)
+        if end is None:
+            raise SandboxError("the process beside the program did not report in time")
+        return end
+
+    def end_within(self, seconds: float) -> End | None:
+        """Its end, if that is reported within some seconds; None: it is not.
+
+        Raises:
+            SandboxError: its supervisor ended without a report.
+        """
+        due = min(self.due, time.monotonic() + seconds)
         while self.end is None:
-            readable, _, _ = select.select([self.report], [], [], max(0.0, self.due - time.monotonic()))
+            readable, _, _ = select.select([self.report], [], [], max(0.0, due - time.monotonic()))
             if not readable:
-                raise SandboxError("the process beside the program did not report in time")
+                return None
             if not self.read_report():
                 raise SandboxError("the server of the sandbox ended")
         return self.end
@@ -170,6 +185,13 @@ def collect(box: Box, stdout: int, stderr: int, limit: int) -> Completed:
         ending = next((found for begin, found in _RAISED.items() if raised.startswith(begin)), ending)
     code = box.end.exit_code if ending is Ending.EXITED else None
     return Completed(ending, code, *texts, box.end.cpu, box.end.wall, box.end.signal)
+
+
+def readable(text: str) -> str:
+    """Text of a program without characters that a terminal obeys, or that no file can hold (half surrogates)."""
+    return "".join(
+        part if part.isprintable() or part == "\n" else part.encode("unicode_escape").decode() for part in text
+    )
 
 
 def close_all(descriptors: list[int]) -> None:

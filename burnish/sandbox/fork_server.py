@@ -112,8 +112,8 @@ def missing(level: Level) -> list[str]:
     lacks = []
     if not seccomp.supported():
         lacks.append(f"seccomp filters (on this kernel, {os.uname().release}, or for {os.uname().machine})")
-    if level is Level.RESTRICTED and landlock.version() == 0:
-        lacks.append("Landlock (a kernel of version 5.13 or later with landlock among its security modules)")
+    if level is Level.RESTRICTED and landlock.version() < landlock.NEEDED:
+        lacks.append("Landlock (a kernel of version 6.2 or later with landlock among its security modules)")
     return lacks
 
 

@@ -197,7 +197,11 @@ class LocalEngine:
             finally:
                 close_all([out_end, err_end])
         try:
-            confine(box)
+            try:
+                confine(box)
+            except SandboxError:
+                close_all([out, err])
+                raise
             try:
                 assert box.control is not None, "a box without another channel has one to its caller"
                 send(box.control, message)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import copy
 import random
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -126,7 +127,9 @@ def named_apart(mutants: Iterable[Mutant]) -> tuple[Mutant, ...]:
 def parsed(source: str) -> ast.Module | None:
     """Syntax tree of a program; None: it has a syntax error, or is nested too deeply."""
     try:
-        tree = ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in a solution are not ours
+            tree = ast.parse(source)
         ast.unparse(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
@@ -150,7 +153,9 @@ def _applied(tree: ast.Module, site: _Site) -> str | None:
     site.edit(next(islice(ast.walk(changed), site.index, None)))
     try:
         text = ast.unparse(ast.fix_missing_locations(changed))
-        compile(text, "mutant", "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(text, "mutant", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     return text

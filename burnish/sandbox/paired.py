@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from burnish.sandbox.base import MIB, Ending, Limits, SandboxError, TestResult, TestStatus
-from burnish.sandbox.box import Box
+from burnish.sandbox.box import GRACE, Box, readable
 from burnish.sandbox.server.exchange import ClosedError, encode, receive, send
 from burnish.sandbox.server.supervisor import cpu_seconds
 from burnish.sandbox.tests import AssertTest, CallTest, TestSuite
@@ -80,7 +81,7 @@ def request_of(program: str, suite: TestSuite, first: int, *, stop_early: bool) 
         "program": program,
         "tests": [_entry(test) for test in suite.tests[first:]],
         "setup": suite.setup,
-        "names": None if suite.names is None else list(suite.names),
+        "names": list(suite.names or ()),
         "stop_early": stop_early,
     }
 
@@ -149,8 +150,7 @@ class _Pair:
                 if not result.passed and (stop_early or result.status in _ENDS_THE_PROGRAM):
                     return results
         except ClosedError:
-            # Only what the program sends can end it before its time: values that are large or nested.
-            results.append(TestResult(TestStatus.RUNTIME_ERROR, "the process of the tests ended"))
+            results.append(self._without_tests())
         return results
 
     def _next(self, control: socket.socket, limits: Limits) -> dict[str, Any] | None:
@@ -165,14 +165,30 @@ class _Pair:
                 return None
 
     def _result(self, message: dict[str, Any]) -> TestResult:
-        status, detail = message["status"], message["detail"]
+        status, detail = message["status"], readable(message["detail"])
         if status == "broken":
             raise SandboxError(f"the tests cannot be run: {detail}")
         if status == TestStatus.EXITED:
             # How it ended says more than that it did.
-            ending = self.candidate.wait().ending(self.candidate.cpu_limit) if self._is_gone(detail) else Ending.EXITED
+            # One that has only closed its channel is killed as if it had.
+            end = self.candidate.end_within(GRACE) if self._is_gone(detail) else None
+            ending = end.ending(self.candidate.cpu_limit) if end else Ending.EXITED
             return TestResult(_ENDINGS.get(ending, TestStatus.EXITED), detail)
         return TestResult(TestStatus(status), detail)
+
+    def _without_tests(self) -> TestResult:
+        """Verdict where the process of the tests has ended before its time.
+
+        Raises:
+            SandboxError: it, or its supervisor, was killed by someone else.
+        """
+        end = self.tester.end_within(GRACE)
+        if end is not None and end.timeout:
+            return TestResult(TestStatus.TIMEOUT, "all seconds were used up")
+        if end is not None and end.signal in (signal.SIGKILL, signal.SIGTERM):
+            raise SandboxError("the process of the tests was killed")
+        # What the program sends ended it: values that are large or nested.
+        return TestResult(TestStatus.RUNTIME_ERROR, "the process of the tests ended")
 
     def _is_gone(self, detail: str) -> bool:
         return detail == "the program ended"

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from burnish.sandbox.base import Ending, Limits, SandboxError
-from burnish.sandbox.box import Box
+from burnish.sandbox.box import GRACE, Box
 from burnish.sandbox.server.exchange import ClosedError, TooLargeError, receive, send
 from burnish.sandbox.server.supervisor import cpu_seconds
 
@@ -70,6 +70,7 @@ class Session:
             if not self._confined and "confined" not in (said := receive(control, 4096)):
                 raise SandboxError(said.get("failed", "the interpreter was not confined"))
             self._confined = True
+            control.settimeout(self._limits.wall_seconds)  # it may not read
             send(control, {"source": source})
         except ClosedError:
             return self._ended()
@@ -77,19 +78,19 @@ class Session:
         while True:
             readable, _, _ = select.select([control, self._box.report], [], [], _LOOK)
             if control in readable:
-                return self._received()
+                return self._received(begun + self._limits.wall_seconds)
             if self._box.report in readable and (not self._box.read_report() or self._box.end is not None):
                 return self._ended()
             if time.monotonic() - begun > self._limits.wall_seconds or self._cpu() - used > self._limits.cpu_seconds:
                 self.close()
                 return SessionResult("", ended=Ending.TIMEOUT)
 
-    def _received(self) -> SessionResult:
+    def _received(self, due: float) -> SessionResult:
         assert self._box.control is not None, "a session has a channel to its caller"
         try:
             # JSON writes a character in at most six bytes.
-            message = receive(self._box.control, 6 * self._limits.output_bytes + (1 << 16))
-            output, error = str(message["output"]), str(message["error"])
+            message = receive(self._box.control, 6 * self._limits.output_bytes + (1 << 16), due)
+            output, error = (_encodable(message[name]) for name in ("output", "error"))
         except TooLargeError:
             self.close()
             return SessionResult("", ended=Ending.OUTPUT)
@@ -98,9 +99,15 @@ class Session:
         return SessionResult(output, error)
 
     def _ended(self) -> SessionResult:
-        end = self._box.wait()
+        end = self._box.end_within(GRACE)
         self.close()
-        return SessionResult("", ended=end.ending(self._box.cpu_limit))
+        # One that has only closed its channel, or sent what is no answer, is killed.
+        return SessionResult("", ended=Ending.KILLED if end is None else end.ending(self._box.cpu_limit))
 
     def _cpu(self) -> float:
         return cpu_seconds(self._box.pid) if self._box.pid is not None else 0.0
+
+
+def _encodable(text: object) -> str:
+    """Text without half surrogates, which no file and no tokenizer takes."""
+    return str(text).encode(errors="replace").decode()

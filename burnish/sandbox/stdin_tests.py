@@ -15,7 +15,6 @@ _STATUS = {
     Ending.MEMORY: TestStatus.MEMORY,
     Ending.OUTPUT: TestStatus.OUTPUT,
     Ending.FORBIDDEN: TestStatus.FORBIDDEN,
-    Ending.KILLED: TestStatus.RUNTIME_ERROR,
 }
 
 
@@ -47,14 +46,17 @@ def run_stdin_tests(
 
 def verdict(completed: Completed, test: StdinTest) -> TestResult:
     """Verdict of one run."""
-    if completed.ending in _STATUS:
-        return TestResult(_STATUS[completed.ending], _said(completed))
-    if completed.exit_code != 0:
-        return TestResult(TestStatus.RUNTIME_ERROR, _said(completed))
+    if not completed.succeeded:
+        return status_of(completed)
     got = completed.stdout.decode(errors="replace")
     if same_output(got, test.stdout):
         return TestResult(TestStatus.PASSED)
     return TestResult(TestStatus.WRONG_ANSWER, f"it wrote {got.strip()!r:.120}, not {test.stdout.strip()!r:.120}")
+
+
+def status_of(completed: Completed) -> TestResult:
+    """Verdict of a run that did not succeed."""
+    return TestResult(_STATUS.get(completed.ending, TestStatus.RUNTIME_ERROR), _said(completed))
 
 
 def same_output(got: str, expected: str) -> bool:

@@ -52,7 +52,8 @@ class TestSuite:
     setup: str = ""
     """Python statements that run before assert tests, in the process of the tests: imports, helpers."""
     names: tuple[str, ...] | None = None
-    """Names of the program that assert tests use; None: every name that the tests do not define themselves."""
+    """Names that mean the program's although Python or the setup has them too; None: not known. All other names are the
+    program's where neither the tests, the setup, Python nor its standard library has them."""
 
     def __post_init__(self) -> None:
         assert self.tests, "a suite has at least one test"

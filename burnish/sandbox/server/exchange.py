@@ -12,6 +12,7 @@ import json
 import socket
 import struct
 import sys
+import time
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal
@@ -51,26 +52,33 @@ def send(channel: socket.socket, message: object, limit: int | None = None) -> N
         raise ClosedError from error
 
 
-def receive(channel: socket.socket, limit: int | None = None) -> Any:
+def receive(channel: socket.socket, limit: int | None = None, due: float | None = None) -> Any:
     """Receives a frame.
+
+    Args:
+        channel: from another process.
+        limit: bytes of the frame; None: any number.
+        due: time, by time.monotonic(), at which all of it must have come; None: any time.
 
     Raises:
         TooLargeError: it has more bytes than `limit`.
         ClosedError: there is none.
     """
-    (length,) = _LENGTH.unpack(_exactly(channel, _LENGTH.size))
+    (length,) = _LENGTH.unpack(_exactly(channel, _LENGTH.size, due))
     if limit is not None and length > limit:
         raise TooLargeError
     try:
-        return json.loads(_exactly(channel, length))
+        return json.loads(_exactly(channel, length, due))
     except (ValueError, RecursionError) as error:
         raise ClosedError from error
 
 
-def _exactly(channel: socket.socket, count: int) -> bytes:
+def _exactly(channel: socket.socket, count: int, due: float | None) -> bytes:
     parts = bytearray()
     while len(parts) < count:
         try:
+            if due is not None:
+                channel.settimeout(max(1e-3, due - time.monotonic()))
             part = channel.recv(min(count - len(parts), 1 << 16))
         except OSError as error:
             raise ClosedError from error
@@ -96,6 +104,8 @@ def encode(value: object, to_reference: ToReference, depth: int = 0) -> Any:
     for tag, (kind, plain, _) in _RECORDS.items():
         if type(value) is kind:
             return [tag, *plain(value)]
+    if isinstance(value, type) and _TYPES.get(value.__name__) is value:
+        return ["type", value.__name__]
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return ["array" if type(value).__name__ == "ndarray" else "scalar", encode(value.tolist(), to_reference)]
     return ["object", to_reference(value)]
@@ -130,17 +140,14 @@ def decode(message: Any, from_reference: FromReference) -> Any:
         raise ValueError("no value")
     tag, *parts = message
     try:
-        if tag == "int":
-            return int(parts[0], 16)
-        if tag == "complex":
-            return complex(*parts)
-        if tag in ("bytes", "bytearray"):
-            return (bytes if tag == "bytes" else bytearray).fromhex(parts[0])
+        if tag in _ATOMS:
+            return _ATOMS[tag](*parts)
         if tag in _SEQUENCES:
             return _SEQUENCES[tag](decode(part, from_reference) for part in parts)
         if tag in ("dict", *_MAPPINGS):
             pairs = [(decode(key, from_reference), decode(item, from_reference)) for key, item in parts]
-            return defaultdict(None, pairs) if tag == "defaultdict" else _MAPPINGS.get(tag, dict)(pairs)
+            plain = dict(pairs)
+            return defaultdict(None, plain) if tag == "defaultdict" else _MAPPINGS.get(tag, dict)(plain)
         if tag in _RECORDS:
             return _RECORDS[tag][2](*parts)
         if tag in ("array", "scalar"):
@@ -148,7 +155,7 @@ def decode(message: Any, from_reference: FromReference) -> Any:
             return _array(value) if tag == "array" else value
         if tag == "object":
             return from_reference(parts[0])
-    except (TypeError, IndexError, ArithmeticError, RecursionError) as error:
+    except (TypeError, IndexError, KeyError, ArithmeticError, RecursionError) as error:
         raise ValueError("no value") from error
     raise ValueError("no value")
 
@@ -161,6 +168,17 @@ def _array(value: object) -> object:
 
 _SCALARS = (str, int, float, complex, bytes, bytearray)
 _SEQUENCES: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "deque": deque}
+_TYPES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, range, slice)
+}
+_ATOMS: dict[str, Callable[..., object]] = {
+    "int": lambda digits: int(digits, 16),
+    "complex": complex,
+    "bytes": bytes.fromhex,
+    "bytearray": bytearray.fromhex,
+    "type": lambda name: _TYPES[name],
+}
 _MAPPINGS: dict[str, Any] = {"Counter": Counter, "OrderedDict": OrderedDict, "defaultdict": defaultdict, "dict": dict}
 _RECORDS: dict[str, tuple[type, Callable[[Any], list[Any]], Callable[..., object]]] = {
     "Decimal": (Decimal, lambda value: [str(value)], Decimal),

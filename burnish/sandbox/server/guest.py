@@ -6,7 +6,6 @@ and the filter of system calls last, since it forbids what the others need.
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import random
@@ -17,37 +16,37 @@ import sys
 import traceback
 import types
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
-from burnish.sandbox.server import candidate, landlock, linux, seccomp, session, tester
+from burnish.sandbox.server import candidate, landlock, linux, root, seccomp, session, tester
 from burnish.sandbox.server.exchange import ClosedError, receive, send
+from burnish.sandbox.server.place import Place
 
 CONTROL, CHANNEL = 3, 4
 """Descriptors in the guest, beside those of standard input and output."""
+_PROC, _HIGH = 64, 100
+"""Descriptors while a process is being confined."""
 _STACK = 16 << 20
 
 
-def enter(
-    job: Mapping[str, Any], descriptors: list[int], home: str, readable: tuple[str, ...], devices: tuple[str, ...]
-) -> None:
+def enter(job: Mapping[str, Any], descriptors: list[int], home: str, place: Place) -> NoReturn:
     """Confines this process and runs what the job says; ends the process.
 
     Args:
-        job: the request, see `main`.
+        job: the request, see `main`, with ``isolated``, ``landlock`` and ``seccomp``: what confines it.
         descriptors: standard input, output and error, the channel to the caller, and that to a program, as far as
             there are.
         home: folder of the program.
-        readable: paths that it may read.
-        devices: paths that it may read and write, besides its folder.
+        place: what all programs of the server have in common.
     """
     code = 1
     try:
-        _take(descriptors)
+        _take(descriptors, place.proc)
         control = socket.socket(fileno=CONTROL)
         try:
-            _confine(job, home, readable, devices)
+            _confine(job, home, place)
         except OSError as error:
-            send(control, {"failed": str(error)})
+            send(control, {"failed": f"the program could not be confined: {error}"})
             os._exit(code)
         send(control, {"confined": True})
         code = _run(job, control)
@@ -59,22 +58,29 @@ def enter(
         os._exit(code)
 
 
-def _take(descriptors: list[int]) -> None:
-    """Keeps the descriptors as 0, 1, 2, … and closes all others."""
-    high = [os.dup2(descriptor, 200 + place) for place, descriptor in enumerate(descriptors)]
+def _take(descriptors: list[int], proc: int) -> None:
+    """Keeps the descriptors as 0, 1, 2, … and closes all others but that of /proc, which is moved to `_PROC`."""
+    kept = [*descriptors, *([proc] if proc >= 0 else [])]
+    high = [os.dup2(descriptor, _HIGH + place) for place, descriptor in enumerate(kept)]
+    if proc >= 0:
+        os.dup2(high.pop(), _PROC)
     for place, descriptor in enumerate(high):
         os.dup2(descriptor, place)
-    os.closerange(len(descriptors), 1 << 16)
+    os.closerange(len(descriptors), _PROC)
+    os.closerange(_PROC + 1, 1 << 16)
 
 
-def _confine(job: Mapping[str, Any], home: str, readable: tuple[str, ...], devices: tuple[str, ...]) -> None:
+def _confine(job: Mapping[str, Any], home: str, place: Place) -> None:
     os.setsid()
     os.umask(0o077)
+    if job["isolated"]:
+        linux.map_user(place.user, place.group, _PROC)
+        os.close(_PROC)
+        root.mount_home(job["limits"]["file"])
     os.chdir(home)
     os.environ.clear()
-    os.environ.update(
-        {"HOME": home, "TMPDIR": home, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OPENBLAS_NUM_THREADS": "1"}
-    )
+    os.environ.update({"HOME": home, "TMPDIR": home, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"})
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     if sys.platform == "linux":
         linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
@@ -82,9 +88,10 @@ def _confine(job: Mapping[str, Any], home: str, readable: tuple[str, ...], devic
     if job["isolated"]:
         linux.drop_capabilities()
     if job["landlock"]:
-        landlock.restrict(readable, (home, *devices))
+        landlock.restrict(place.readable, (home, *place.devices))
     if job["seccomp"]:
-        seccomp.install(seccomp.build(own_pid=os.getpid(), processes=job["limits"]["processes"] > 1))
+        several = job["limits"]["processes"] > 1
+        seccomp.install(place.filters[several] or seccomp.build(own_pid=os.getpid(), processes=several))
 
 
 def _limit(limits: Mapping[str, int], *, users_own: bool) -> None:
@@ -95,7 +102,7 @@ def _limit(limits: Mapping[str, int], *, users_own: bool) -> None:
         resource.RLIMIT_CPU: limits["cpu"],
         resource.RLIMIT_FSIZE: limits["file"],
         resource.RLIMIT_NOFILE: limits["open_files"],
-        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CORE: 1,  # 0 would not keep the kernel from starting a program that collects cores
         resource.RLIMIT_STACK: min(_STACK, memory),
         resource.RLIMIT_MEMLOCK: 0,
     }
@@ -135,7 +142,6 @@ def _run(job: Mapping[str, Any], control: socket.socket) -> int:
 
 def _fresh_state() -> None:
     """Undoes what a fork inherits from the server: handlers, streams, modules of the package, random state."""
-    gc.unfreeze()
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     sys.stdin = io.TextIOWrapper(io.FileIO(0, closefd=False), encoding="utf-8", errors="surrogateescape")

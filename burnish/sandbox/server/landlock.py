@@ -11,6 +11,8 @@ from burnish.sandbox.server.linux import syscall
 
 _CREATE, _ADD_RULE, _RESTRICT = 444, 445, 446
 _VERSION = 1
+NEEDED = 3
+"""Version that level restricted needs: earlier ones let a program truncate any file of its user."""
 _PATH_BENEATH = 1
 _EXECUTE, _READ_FILE, _READ_DIR = 1, 4, 8
 READ = _EXECUTE | _READ_FILE | _READ_DIR

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import signal
 
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 16384, 1 << 18
@@ -15,12 +16,13 @@ _OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 1, os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same on all machines
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_CAPBSET_DROP = 1, 4, 22, 24
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP = 1, 4, 22
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 _CAP_VERSION = 0x20080522
-_LAST_CAPABILITY = 63
 
+_CLONE = {"x86_64": 56, "aarch64": 220}
 _libc = ctypes.CDLL(None, use_errno=True)
+_without_release = ctypes.PyDLL(None, use_errno=True)
 
 
 def syscall(number: int, *arguments: object) -> int:
@@ -32,6 +34,15 @@ def syscall(number: int, *arguments: object) -> int:
 def unshare(flags: int) -> None:
     """Gives this process (of NEWPID: its children) new namespaces."""
     _checked(_libc.unshare(ctypes.c_int(flags)))
+
+
+def clone(flags: int) -> int:
+    """Forks this process, which must have one thread, into new namespaces; 0 in the child, in the parent its pid.
+
+    Handlers of `os.register_at_fork` are not called.
+    """
+    arguments = (ctypes.c_long(flags | signal.SIGCHLD), *(ctypes.c_long(0),) * 4)
+    return _checked(_without_release.syscall(ctypes.c_long(_CLONE[platform.machine()]), *arguments))
 
 
 def prctl(option: int, *arguments: int) -> int:
@@ -72,13 +83,23 @@ def make_read_only(path: str) -> None:
     _set_attributes(_AT_FDCWD, path.encode(), ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV, 0)
 
 
+def map_user(user: int, group: int, proc: int) -> None:
+    """Makes the user of before the user inside of a new user namespace.
+
+    Args:
+        user: its number outside and inside.
+        group: likewise.
+        proc: descriptor of /proc.
+    """
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+
+
 def drop_capabilities() -> None:
-    """Gives up all capabilities, for good."""
-    for capability in range(_LAST_CAPABILITY + 1):
-        try:
-            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
-        except OSError:
-            break  # the kernel has fewer, or this process has none to give up
+    """Gives up all capabilities, for good: without new privileges, no program gives any back."""
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # clear all
     header = (ctypes.c_uint32 * 2)(_CAP_VERSION, 0)
     _checked(_libc.capset(header, (ctypes.c_uint32 * 6)()))

@@ -9,6 +9,7 @@ Its standard input is a socket. The first line out says that it is ready, or why
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import json
@@ -19,7 +20,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from burnish.sandbox.server import landlock, linux, root, seccomp, supervisor
+from burnish.sandbox.server import landlock, linux, root, seccomp
+from burnish.sandbox.server.place import Place
+from burnish.sandbox.server.supervisor import Supervisor
 
 REQUEST = 1024
 NOBODY = 65534
@@ -48,21 +51,25 @@ def main(arguments: str) -> None:
         caller.sendall(json.dumps({"failed": f"{error}"}).encode() + b"\n")
         return
     caller.sendall(json.dumps({"ready": features}).encode() + b"\n")
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are not waited for: they report to the caller
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    while True:
-        block, descriptors = _request(caller)
-        if not block:
-            return
-        job = {**json.loads(block), **features}
-        report, *own = descriptors
-        if os.fork() == 0:
-            caller.close()
-            supervisor.supervise(job, socket.socket(fileno=report), own, place)
-        for descriptor in descriptors:
-            os.close(descriptor)
+    supervisor = Supervisor(place, features)
+    while not supervisor.wait(caller.fileno()) or _serve(caller, supervisor):
+        pass
+    supervisor.close()
+
+
+def _serve(caller: socket.socket, supervisor: Supervisor) -> bool:
+    """Starts what a request wants; False: there are no more requests."""
+    block, descriptors = _request(caller)
+    if not block:
+        return False
+    report, *own = descriptors
+    supervisor.start(json.loads(block), socket.socket(fileno=report), own)
+    for descriptor in own:
+        os.close(descriptor)
+    return True
 
 
 def _request(caller: socket.socket) -> tuple[bytes, list[int]]:
@@ -76,7 +83,7 @@ def _request(caller: socket.socket) -> tuple[bytes, list[int]]:
     return block, descriptors
 
 
-def _prepare(options: dict[str, Any]) -> tuple[supervisor.Place, dict[str, bool]]:
+def _prepare(options: dict[str, Any]) -> tuple[Place, dict[str, bool]]:
     """Loads modules, gives up root, and enters the namespaces of the server."""
     sys.path += [path for path in options["packages"] if path not in sys.path]
     for name in _PRELOADED.split():
@@ -88,27 +95,44 @@ def _prepare(options: dict[str, Any]) -> tuple[supervisor.Place, dict[str, bool]
         proc = os.open("/proc", os.O_PATH | os.O_CLOEXEC)
         _isolate(packages, proc, made=options["namespaces"])
     else:
-        _become_nobody()
+        _become_nobody(packages)
     confined = options["level"] >= 2
     features = {
         "isolated": isolated,
         "landlock": confined and landlock.version() > 0,
         "seccomp": confined and seccomp.supported(),
     }
+    filters = (b"", b"")
+    if isolated and features["seccomp"]:  # a program is number 1 of its process table
+        filters = (seccomp.build(own_pid=1, processes=False), seccomp.build(own_pid=1, processes=True))
     # Inside of the root, Landlock grants what the root has.
     readable = ("/",) if isolated else root.readable_paths(packages)
-    return supervisor.Place(isolated, proc, readable, root.writable_devices()), features
+    user, group = os.geteuid(), os.getegid()
+    return Place(isolated, user, group, proc, readable, root.writable_devices(), filters), features
 
 
-def _become_nobody() -> None:
-    """Root gives itself up: its processes would not be limited, and files of root would be its own."""
+def _become_nobody(packages: Sequence[str] | None = None) -> None:
+    """Root gives itself up: its processes would not be limited, and files of root would be its own.
+
+    Args:
+        packages: folders of packages that must stay readable; None: it is in a root that was made for it.
+
+    Raises:
+        OSError: the user nobody may not read the interpreter.
+    """
     if os.geteuid() != 0:
         return
+    if packages is not None and sys.platform == "linux":
+        with contextlib.suppress(PermissionError):  # root of a container, without the capabilities
+            linux.unshare(linux.NEWNS)
+            root.make_reachable(packages)
     os.setgroups([])
     os.setresgid(NOBODY, NOBODY, NOBODY)
     os.setresuid(NOBODY, NOBODY, NOBODY)
     if sys.platform == "linux":
         linux.prctl(linux.PR_SET_DUMPABLE, 1)  # its files in /proc belong to it again
+    if packages is not None and (path := root.unreadable(packages)) is not None:
+        raise PermissionError(f"root becomes the user nobody ({NOBODY}) for programs, who may not read {path}")
 
 
 def _isolate(packages: Sequence[str], proc: int, *, made: bool) -> None:
@@ -126,7 +150,7 @@ def _isolate(packages: Sequence[str], proc: int, *, made: bool) -> None:
             user, group = NOBODY, NOBODY
     if user != 0 and not made:
         linux.unshare(others | linux.NEWUSER)
-        supervisor.map_user(user, group, proc)
+        linux.map_user(user, group, proc)
     elif made:
         linux.unshare(others)
     socket.sethostname("sandbox")

@@ -6,8 +6,10 @@ The server moves into the root once; each program gets an empty file system of i
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from burnish.sandbox.server import linux
 
@@ -71,6 +73,36 @@ def enter(packages: Sequence[str]) -> None:
     linux.unmount("/.old")
     os.rmdir("/.old")
     linux.make_read_only("/")
+
+
+def make_reachable(packages: Sequence[str]) -> None:
+    """Lets any user reach the interpreter where a folder above it is closed to others (``/root``).
+
+    The folder is covered by one that holds nothing else. This process must have a mount namespace of its own.
+
+    Raises:
+        OSError: a mount is not allowed.
+    """
+    linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    closed = {path: folder for path in interpreter_paths(packages) if (folder := _closed_above(path)) is not None}
+    trees = {path: tree for path in closed if (tree := _clone(path)) is not None}
+    for folder in sorted(set(closed.values())):
+        linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
+    for path, (tree, is_folder) in trees.items():
+        _make_place(path, folder=is_folder)
+        linux.place_mount(tree, path)
+        os.close(tree)
+
+
+def unreadable(packages: Sequence[str]) -> str | None:
+    """A folder of the interpreter that this process may not read; None: there is none."""
+    return next((path for path in interpreter_paths(packages) if not os.access(path, os.R_OK | os.X_OK)), None)
+
+
+def _closed_above(path: str) -> str | None:
+    """The highest folder above a path that others may not enter; None: they may enter all."""
+    above = [str(folder) for folder in reversed(Path(path).parents)]
+    return next((folder for folder in above if not os.stat(folder).st_mode & stat.S_IXOTH), None)
 
 
 def _clone(path: str) -> tuple[int, bool] | None:

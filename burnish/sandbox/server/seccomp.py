@@ -17,15 +17,19 @@ from burnish.sandbox.server.syscall_table import ALLOWED, CHECKED, FATAL, number
 _AUDIT_ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _ENOSYS = _ERRNO | 1, _ERRNO | 38
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
 _X32 = 0x40000000
 _CLONE_THREAD = 0x10000
 _NEW_NAMESPACES = 0x7E020000
 _PRCTL = (15, 16, 0x53564D41)
 """PR_SET_NAME, PR_GET_NAME, PR_SET_VMA."""
-_TERMINAL_INPUT = (0x5412, 0x541C)
-"""TIOCSTI and TIOCLINUX, which type into a terminal."""
+_FORBIDDEN_IOCTL = (0x5412, 0x541C, 0x8901, 0x8902)
+"""TIOCSTI and TIOCLINUX, which type into a terminal; FIOSETOWN and SIOCSPGRP, which let the kernel signal others."""
+_FORBIDDEN_FCNTL = (8, 10, 15, 1024, 1026)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX: as FIOSETOWN; F_SETLEASE, F_NOTIFY: they concern files of others."""
+_LOCAL, _STREAM, _PACKETS = 1, 1, 5
+"""AF_UNIX; SOCK_STREAM and SOCK_SEQPACKET: unlike datagrams, they cannot be sent to an address."""
 _SETS_MODE_FILTER = 2
 
 Instruction = tuple[int, int, int, int]
@@ -60,15 +64,17 @@ def build(*, own_pid: int, processes: bool) -> bytes:
     ]
     if machine == "x86_64":
         program += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _KILL)]
-    allowed = [number for name, number in numbers(ALLOWED, machine).items() if name != "ioctl"]
-    program += _results(allowed, _ALLOW) + _results(list(numbers(FATAL, machine).values()), _KILL)
-    program += _results([checked["clone3"]], _ENOSYS)  # its flags cannot be read here: the C library then uses clone
     rules = {
         "clone": _clone(processes=processes),
         "prctl": _argument(0, _PRCTL),
         "prlimit64": _argument(0, (0, own_pid)),
-        "ioctl": _without(1, _TERMINAL_INPUT),
+        "ioctl": _without(1, _FORBIDDEN_IOCTL),
+        "fcntl": _without(1, _FORBIDDEN_FCNTL),
+        "socketpair": _pair_of_streams(),
     }
+    allowed = [number for name, number in numbers(ALLOWED, machine).items() if name not in rules]
+    program += _results(allowed, _ALLOW) + _results(list(numbers(FATAL, machine).values()), _KILL)
+    program += _results([checked["clone3"]], _ENOSYS)  # its flags cannot be read here: the C library then uses clone
     started = ("fork", "vfork", "execve", "execveat")
     signals = ("kill", "tgkill")
     if processes:
@@ -103,6 +109,19 @@ def _argument(place: int, values: Sequence[int]) -> list[Instruction]:
 def _without(place: int, values: Sequence[int]) -> list[Instruction]:
     """Allows a call unless an argument is one of some values."""
     return [(_LOAD, 0, 0, _ARGUMENTS + 8 * place), *_results(values, _EPERM), (_RETURN, 0, 0, _ALLOW)]
+
+
+def _pair_of_streams() -> list[Instruction]:
+    """Allows a pair of connected local sockets that reach nobody else."""
+    return [
+        (_LOAD, 0, 0, _ARGUMENTS),
+        (_EQUAL, 1, 0, _LOCAL),
+        (_RETURN, 0, 0, _EPERM),
+        (_LOAD, 0, 0, _ARGUMENTS + 8),
+        (_AND, 0, 0, 0xF),
+        *_results((_STREAM, _PACKETS), _ALLOW),
+        (_RETURN, 0, 0, _EPERM),
+    ]
 
 
 def _clone(*, processes: bool) -> list[Instruction]:

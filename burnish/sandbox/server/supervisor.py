@@ -1,8 +1,5 @@
-"""Process beside each program: makes its namespaces, starts it, kills it when its time is over, and reports its end.
-
-It is outside of the program's namespaces and is gone when the program is. If the caller closes the report, or ends, the
-program is killed.
-"""
+"""Watches the programs of a server: starts each in namespaces of its own, kills it when its time is over or its caller
+has left, and reports its end."""
 
 from __future__ import annotations
 
@@ -17,112 +14,134 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from burnish.sandbox.server import guest, linux, root
+from burnish.sandbox.server.place import Place
 
-_POLL = 0.05
-"""Seconds between looks at the processor time of a program."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What all programs of a server have in common."""
-
-    isolated: bool
-    proc: int
-    """Descriptor of /proc, which is not in the root; -1: not isolated."""
-    readable: tuple[str, ...]
-    devices: tuple[str, ...]
+LOOK = 0.05
+"""Seconds between looks at the processor time of programs."""
 
 
-def supervise(job: Mapping[str, Any], report: socket.socket, descriptors: list[int], place: Place) -> None:
-    """Runs a job in a fork of this process, which is a fork of the server; ends this process.
+@dataclass(eq=False, slots=True)
+class Running:
+    """A program that runs."""
+
+    pid: int
+    limits: Mapping[str, float]
+    report: socket.socket
+    home: str | None
+    """Folder to remove when it has ended; None: it goes with the namespace."""
+    ended: int
+    """Descriptor that is readable when it has ended; -1: there is none here."""
+    begun: float = field(default_factory=time.monotonic)
+    timeout: bool = False
+    """Whether it was killed because its time was over."""
+
+
+class Supervisor:
+    """The programs of a server that run.
 
     Args:
-        job: the request, see `main`.
-        report: gets the pid of the program, then its end, as lines of JSON.
-        descriptors: those of the program, see `guest.enter`.
         place: what all programs have in common.
+        features: what confines them, see `guest.enter`.
     """
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    home = root.HOME
-    try:
-        if place.isolated:
-            _isolate(job["limits"]["file"], place.proc)
-        else:
-            home = tempfile.mkdtemp(prefix="sandbox-")
-            if sys.platform == "linux":
-                linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
-        pid = os.fork()
-    except OSError as error:
-        _send(report, {"failed": f"the sandbox could not be made: {error}"})
-        os._exit(1)
-    if pid == 0:
-        guest.enter(job, descriptors, home, place.readable, place.devices)
-    for descriptor in descriptors:
-        os.close(descriptor)
-    try:
+
+    def __init__(self, place: Place, features: Mapping[str, bool]) -> None:
+        self._place = place
+        self._features = features
+        self._running: dict[int, Running] = {}
+        self._removing: set[int] = set()
+        """Processes that remove folders."""
+        if sys.platform == "linux":
+            linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+
+    def start(self, job: Mapping[str, Any], report: socket.socket, descriptors: list[int]) -> None:
+        """Starts a program and reports its pid.
+
+        Args:
+            job: the request, see `main`.
+            report: gets the pid of the program, then its end, as lines of JSON.
+            descriptors: those of the program, see `guest.enter`; the caller of this closes them.
+        """
+        home = None
+        try:
+            home = None if self._place.isolated else tempfile.mkdtemp(prefix="sandbox-")
+            pid = _fork(isolated=self._place.isolated)
+        except OSError as error:
+            _send(report, {"failed": f"the sandbox could not be made: {error}"})
+            report.close()
+            return
+        if pid == 0:
+            guest.enter({**job, **self._features}, descriptors, home or root.HOME, self._place)
         _send(report, {"pid": pid})
-        _send(report, _wait(pid, job["limits"], report))
-    finally:
-        if not place.isolated:
-            _kill_all(pid)
-            shutil.rmtree(home, ignore_errors=True)
-        os._exit(0)
+        self._running[pid] = Running(pid, job["limits"], report, home, _end_descriptor(pid))
 
+    def wait(self, caller: int) -> bool:
+        """Waits until there is something to do, and does it. Whether the caller wants something.
 
-def _isolate(file_bytes: int, proc: int) -> None:
-    """Gives the next child a process table, and this process a user and a mount namespace with an empty home."""
-    user, group = os.geteuid(), os.getegid()
-    linux.unshare(linux.NEWUSER | linux.NEWNS | linux.NEWPID)
-    map_user(user, group, proc)
-    os.close(proc)
-    root.mount_home(file_bytes)
+        Args:
+            caller: descriptor on which requests come.
+        """
+        watched = {caller: None}
+        for program in self._running.values():
+            watched |= dict.fromkeys((program.report.fileno(), *([program.ended] if program.ended >= 0 else [])))
+        poll = select.poll()
+        for descriptor in watched:
+            poll.register(descriptor, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll(1000 * LOOK if self._running else None)}
+        for program in self._running.values():
+            self._look(program, left=program.report.fileno() in ready)
+        self._reap()
+        return caller in ready
 
+    def close(self) -> None:
+        """Kills all programs."""
+        for program in self._running.values():
+            _kill(program.pid)
+        while self._running or self._removing:
+            self._reap(block=True)
 
-def map_user(user: int, group: int, proc: int) -> None:
-    """Makes the user of before the user inside of a new user namespace.
+    def _look(self, program: Running, *, left: bool) -> None:
+        """Kills a program whose time is over, or whose caller has left."""
+        wall = time.monotonic() - program.begun
+        over = wall > program.limits["wall"] or cpu_seconds(program.pid) > program.limits["cpu_soft"]
+        if over or left:
+            program.timeout = program.timeout or over
+            _kill(program.pid)
 
-    Args:
-        user: its number outside and inside.
-        group: likewise.
-        proc: descriptor of /proc.
-    """
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
-        descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
-        os.write(descriptor, text.encode())
-        os.close(descriptor)
+    def _reap(self, *, block: bool = False) -> None:
+        """Reports programs that have ended. What they left behind, this process inherits and kills."""
+        options = 0 if block else os.WNOHANG
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, options)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            self._removing.discard(pid)
+            program = self._running.pop(pid, None)
+            if program is not None:
+                self._finish(program, status, usage.ru_utime + usage.ru_stime)
+            options = os.WNOHANG
+        if not self._place.isolated:
+            for child in _children():
+                if child not in self._running and child not in self._removing:
+                    _kill(child)
 
-
-def _wait(pid: int, limits: Mapping[str, float], report: socket.socket) -> dict[str, Any]:
-    """Waits for the end of the program, kills it if need be, and tells how it ended."""
-    begun = time.monotonic()
-    timeout = False
-    watched = select.poll()
-    watched.register(report, select.POLLIN | select.POLLHUP)
-    ended = _end_descriptor(pid)
-    if ended >= 0:
-        watched.register(ended, select.POLLIN)
-    while True:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-        if done:
-            break
-        ready = {descriptor for descriptor, _ in watched.poll(1000 * _POLL)}
-        wall = time.monotonic() - begun
-        timeout = wall > limits["wall"] or cpu_seconds(pid) > limits["cpu_soft"]
-        if timeout or report.fileno() in ready:
-            _kill(pid)
-            _, status, usage = os.wait4(pid, 0)
-            break
-    return {
-        "status": status,
-        "timeout": timeout or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU),
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "wall": time.monotonic() - begun,
-        "memory": usage.ru_maxrss,
-    }
+    def _finish(self, program: Running, status: int, cpu: float) -> None:
+        used_up = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
+        end = {"status": status, "timeout": program.timeout or used_up, "cpu": cpu}
+        if program.home is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(program.pid, signal.SIGKILL)
+            self._removing.add(_remove(program.home))
+        _send(program.report, {**end, "wall": time.monotonic() - program.begun})
+        program.report.close()
+        if program.ended >= 0:
+            os.close(program.ended)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -133,30 +152,33 @@ def cpu_seconds(pid: int) -> float:
         return 0.0
 
 
+def _fork(*, isolated: bool) -> int:
+    """Forks; where programs are isolated, into a user, a mount and a process namespace of its own."""
+    return linux.clone(linux.NEWUSER | linux.NEWNS | linux.NEWPID) if isolated else os.fork()
+
+
 def _end_descriptor(pid: int) -> int:
-    """Descriptor that is readable when the process has ended; -1: there is none here."""
     with contextlib.suppress(AttributeError, OSError):
         return os.pidfd_open(pid)
     return -1
 
 
+def _remove(folder: str) -> int:
+    """Removes a folder, whatever a program has put into it, in a process of its own."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execv("/bin/sh", ["sh", "-c", 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"', folder])
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os._exit(0)
+    return pid
+
+
 def _kill(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-
-
-def _kill_all(pid: int) -> None:
-    """Kills what a program without a process table of its own has left behind: its group, and on Linux all of its
-    descendants, which this process inherits."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    while True:
-        for child in _children():
-            _kill(child)
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
 
 
 def _children() -> list[int]:

@@ -21,7 +21,7 @@ ALLOWED = """
     linkat:265:37 symlink:88:- symlinkat:266:36 chmod:90:- fchmod:91:52 fchmodat:268:53 umask:95:166 utime:132:-
     utimes:235:- utimensat:280:88 futimesat:261:- chdir:80:49 fchdir:81:50 getcwd:79:17 statfs:137:43 fstatfs:138:44
     getxattr:191:8 lgetxattr:192:9 fgetxattr:193:10 listxattr:194:11 llistxattr:195:12 flistxattr:196:13
-    inotify_init:253:- inotify_init1:294:26 inotify_add_watch:254:27 inotify_rm_watch:255:28 sendfile:40:71
+    sendfile:40:71
     copy_file_range:326:285 splice:275:76 tee:276:77 getpid:39:172 gettid:186:178 getppid:110:173 getpgrp:111:-
     getpgid:121:155 getsid:124:156 setsid:112:157 setpgid:109:154 getuid:102:174 geteuid:107:175 getgid:104:176
     getegid:108:177 getresuid:118:148 getresgid:120:150 getgroups:115:158 capget:125:90 getpriority:140:141

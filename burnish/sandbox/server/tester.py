@@ -6,8 +6,10 @@ values of this process with the operators of this process.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib
+import importlib.util
 import math
 import socket
 import symtable
@@ -20,6 +22,8 @@ from burnish.sandbox.server.exchange import ClosedError, decode, encode, receive
 
 RELATIVE = 1e-6
 """Relative tolerance of floats in call tests."""
+_ABBREVIATIONS = {"np": "numpy", "numpy": "numpy", "pd": "pandas", "pandas": "pandas"}
+"""Modules that tests use without an import: what the program has under the name could say that anything is equal."""
 _MUTABLE = (list, dict, set, bytearray)
 
 
@@ -58,6 +62,7 @@ def serve(control: socket.socket, channel: socket.socket, limit: int) -> None:
         return
     variables = _variables(request, program)
     failed = _run_setup(setup, variables)
+    variables.update({name: Remote(program, name) for name in request["names"]})  # the setup may have them too
     if failed is not None and not program.used:
         send(control, {"broken": f"the setup raised {type(failed).__name__}: {failed}"[:300]})
         return
@@ -92,7 +97,7 @@ def _report(control: socket.socket, index: object, error: BaseException) -> None
         detail = str(error)
     elif isinstance(error, AssertionError):
         status, detail = "wrong_answer", str(error)[:300]
-    send(control, {"end": index, "status": status, "detail": detail})
+    send(control, {"end": index, "status": status, "detail": detail[:300]})
 
 
 class UnsendableError(TypeError):
@@ -284,6 +289,8 @@ def _raised(kind: str, detail: str, status: str) -> BaseException:
         return RemoteError("memory" if kind == "MemoryError" else "output", detail)
     if kind in ("SystemExit", "KeyboardInterrupt", "GeneratorExit"):
         return RemoteError("exited", detail)
+    if kind in ("StopIteration", "StopAsyncIteration"):
+        kind = "RuntimeError"  # else it would end a loop of the test (``all(map(...))``), and the test would pass
     known = getattr(builtins, kind, None)
     usual: Any = known if isinstance(known, type) and issubclass(known, Exception) else Exception
     try:
@@ -295,15 +302,15 @@ def _raised(kind: str, detail: str, status: str) -> BaseException:
 
 
 def _variables(request: dict[str, Any], program: Program) -> dict[str, Any]:
-    """Global names of the tests: stand-ins for those of the program, and modules of the standard library."""
+    """Global names of the tests: stand-ins for those of the program, and modules of the standard library, which stand
+    before a point only (``math.pi``)."""
     variables: dict[str, Any] = {"__name__": "tests"}
-    names = request["names"]
-    if names is None:
-        sources = [request["setup"], *(entry.get("source", "") for entry in request["tests"])]
-        names = _free_names("\n".join(sources))
-    for name in names:
-        if request["names"] is None and name in sys.stdlib_module_names:
-            variables[name] = importlib.import_module(name)
+    source = "\n".join([request["setup"], *(entry.get("source", "") for entry in request["tests"])])
+    bare = _bare_names(source)
+    for name in [*_free_names(source), *request["names"]]:
+        module = _ABBREVIATIONS.get(name, name if name in sys.stdlib_module_names else "")
+        if module and name not in bare and name not in request["names"] and importlib.util.find_spec(module):
+            variables[name] = importlib.import_module(module)
         else:
             variables[name] = Remote(program, name)
     return variables
@@ -323,6 +330,13 @@ def _free_names(source: str) -> list[str]:
             elif symbol.is_global():
                 (defined if symbol.is_assigned() else used).add(symbol.get_name())
     return sorted(used - defined - set(dir(builtins)))
+
+
+def _bare_names(source: str) -> set[str]:
+    """Names that stand alone somewhere, as a function does that is called, and not only before a point."""
+    tree = ast.parse(source)
+    owners = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in owners}
 
 
 def _overwrite(own: Any, new: Any) -> None:
