@@ -6,6 +6,8 @@ and the filter of system calls last, since it forbids what the others need.
 
 from __future__ import annotations
 
+import _sitebuiltins
+import builtins
 import io
 import os
 import random
@@ -153,6 +155,10 @@ def _fresh_state() -> None:
     )
     vars(sys).update(__stdin__=sys.stdin, __stdout__=sys.stdout, __stderr__=sys.stderr)
     sys.argv = ["main.py"]
+    # The module site, which is not loaded, would have made these.
+    builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")
+    builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")
+    builtins.help = _sitebuiltins._Helper()
     for name in [name for name in sys.modules if name.partition(".")[0] == "burnish"]:
         del sys.modules[name]
     random.seed(0)

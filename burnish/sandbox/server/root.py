@@ -85,13 +85,15 @@ def make_reachable(packages: Sequence[str]) -> None:
     """
     linux.mount("none", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     closed = {path: folder for path in interpreter_paths(packages) if (folder := _closed_above(path)) is not None}
-    trees = {path: tree for path in closed if (tree := _clone(path)) is not None}
+    copies = {path: _clone(path) for path in closed}
     for folder in sorted(set(closed.values())):
         linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=1m")
-    for path, (tree, is_folder) in trees.items():
-        _make_place(path, folder=is_folder)
-        linux.place_mount(tree, path)
-        os.close(tree)
+    for path, copy in copies.items():
+        if copy is not None:
+            tree, is_folder = copy
+            _make_place(path, folder=is_folder)
+            linux.place_mount(tree, path)
+            os.close(tree)
 
 
 def unreadable(packages: Sequence[str]) -> str | None:

@@ -54,6 +54,8 @@ class Supervisor:
         self._running: dict[int, Running] = {}
         self._removing: set[int] = set()
         """Processes that remove folders."""
+        self._strays = False
+        """Whether there were processes that programs had left behind: their children come when they have ended."""
         if sys.platform == "linux":
             linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
 
@@ -90,7 +92,8 @@ class Supervisor:
         poll = select.poll()
         for descriptor in watched:
             poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(1000 * LOOK if self._running else None)}
+        watching = self._running or self._removing or self._strays
+        ready = {descriptor for descriptor, _ in poll.poll(1000 * LOOK if watching else None)}
         for program in self._running.values():
             self._look(program, left=program.report.fileno() in ready)
         self._reap()
@@ -127,9 +130,10 @@ class Supervisor:
                 self._finish(program, status, usage.ru_utime + usage.ru_stime)
             options = os.WNOHANG
         if not self._place.isolated:
-            for child in _children():
-                if child not in self._running and child not in self._removing:
-                    _kill(child)
+            strays = [child for child in _children() if child not in self._running and child not in self._removing]
+            for child in strays:
+                _kill(child)
+            self._strays = bool(strays)
 
     def _finish(self, program: Running, status: int, cpu: float) -> None:
         used_up = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
@@ -137,7 +141,10 @@ class Supervisor:
         if program.home is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(program.pid, signal.SIGKILL)
-            self._removing.add(_remove(program.home))
+            try:
+                os.rmdir(program.home)  # most are empty
+            except OSError:
+                self._removing.add(_remove(program.home))
         _send(program.report, {**end, "wall": time.monotonic() - program.begun})
         program.report.close()
         if program.ended >= 0:
