@@ -28,6 +28,7 @@ from burnish.sandbox.paired import run_paired
 from burnish.sandbox.server.exchange import ClosedError, receive, send
 from burnish.sandbox.session import Session
 from burnish.sandbox.stdin_tests import run_stdin_tests
+from burnish.sandbox.testers import Testers
 from burnish.sandbox.tests import StdinTest, TestSuite
 
 _ATTEMPTS = 3
@@ -48,6 +49,7 @@ class LocalEngine:
     def __init__(self, level: Level = Level.ISOLATED, *, seed: int = 0) -> None:
         self._level = level
         self._seed = seed
+        self.testers = Testers()
         self._server: ForkServer | None = None
         self._lock = threading.Lock()
 
@@ -64,6 +66,7 @@ class LocalEngine:
 
     def close(self) -> None:
         """Ends the server. Programs that run are killed when their callers close them."""
+        self.testers.close()
         with self._lock:
             if self._server is not None:
                 self._server.close()
@@ -106,7 +109,6 @@ class LocalEngine:
         wall: float,
         cpu: float = math.inf,
         control: socket.socket | None = None,
-        channel: socket.socket | None = None,
     ) -> Box:
         """Starts a sandboxed process.
 
@@ -117,7 +119,6 @@ class LocalEngine:
             wall: seconds by the clock.
             cpu: processor seconds; infinity: as `wall`.
             control: its end of a channel to another process; None: to the caller.
-            channel: of a process of tests: its channel to the program.
 
         Raises:
             SandboxError: the server cannot be reached.
@@ -138,7 +139,7 @@ class LocalEngine:
             raise SandboxError("at level restricted a program may have one process only: processes: 1, or isolated")
         request = json.dumps({"mode": mode, "limits": given}).encode()
         for _ in range(_ATTEMPTS):
-            box = self._ask(request, streams, control, channel, wall, given["cpu"])
+            box = self._ask(request, streams, control, wall, given["cpu"])
             if self._begun(box):
                 return box
             box.close()
@@ -160,7 +161,6 @@ class LocalEngine:
         request: bytes,
         streams: Sequence[int],
         control: socket.socket | None,
-        channel: socket.socket | None,
         wall: float,
         cpu: float,
     ) -> Box:
@@ -171,7 +171,7 @@ class LocalEngine:
             if control is None:
                 own, control = socket.socketpair()
                 stack.enter_context(control)
-            sent = [report_end.fileno(), *streams, control.fileno(), *([channel.fileno()] if channel else [])]
+            sent = [report_end.fileno(), *streams, control.fileno()]
             box = Box(report, own, wall, cpu)
             with suppress(OSError):  # the report then says that nothing began
                 self._started().send(request, sent)

@@ -5,6 +5,7 @@ A test that takes too long costs both processes, so the tests after it run in ne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -14,15 +15,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from burnish.sandbox.base import MIB, Ending, Limits, SandboxError, TestResult, TestStatus
+from burnish.sandbox.base import Ending, Limits, SandboxError, TestResult, TestStatus
 from burnish.sandbox.box import GRACE, Box, readable
 from burnish.sandbox.server.exchange import ClosedError, encode, receive, send
 from burnish.sandbox.server.supervisor import cpu_seconds
+from burnish.sandbox.testers import FOREVER, LIMITS, Testers, confirmed, without_code
 from burnish.sandbox.tests import AssertTest, CallTest, TestSuite
 
 _LOOK = 0.05
 """Seconds between looks at the processor time."""
-_TESTER_MEMORY = 2048 * MIB
 _ENDINGS = {
     Ending.FORBIDDEN: TestStatus.FORBIDDEN,
     Ending.TIMEOUT: TestStatus.TIMEOUT,
@@ -34,6 +35,8 @@ _ENDS_THE_PROGRAM = (TestStatus.EXITED, TestStatus.TIMEOUT, TestStatus.FORBIDDEN
 class StartsBoxes(Protocol):
     """What is needed of an engine."""
 
+    testers: Testers
+
     def box(
         self,
         mode: str,
@@ -43,7 +46,6 @@ class StartsBoxes(Protocol):
         wall: float,
         cpu: float = ...,
         control: socket.socket | None = None,
-        channel: socket.socket | None = None,
     ) -> Box:
         """Starts a sandboxed process."""
 
@@ -58,40 +60,62 @@ def run_paired(
     """
     results: list[TestResult] = []
     due = time.monotonic() + limits.total_seconds
+    found = without_code(suite)
+    plain, exact = found or (suite, False)
     while len(results) < len(suite.tests):
         left = due - time.monotonic()
         if left <= 0:
             results += [TestResult(TestStatus.NOT_RUN, "all seconds were used up")] * (len(suite.tests) - len(results))
             break
-        pair = _Pair.start(engine, limits, left)
+        request = request_of(program, plain, len(results), limits, exact=exact, stop_early=stop_early)
+        pair = _Pair.start(engine, limits, left, reused=found is not None)
         try:
-            found = pair.run(program, suite, len(results), limits, stop_early=stop_early)
-        finally:
+            verdicts = pair.run(request, limits)
+            if found is not None and pair.is_done():
+                engine.testers.give(pair.tester)
+                pair.candidate.close()
+            else:
+                pair.close()
+        except BaseException:
             pair.close()
-        results += found
-        if stop_early and not found[-1].passed:
+            raise
+        results += verdicts
+        if stop_early and not verdicts[-1].passed:
             rest = len(suite.tests) - len(results)
             results += [TestResult(TestStatus.NOT_RUN, "an earlier test failed")] * rest
     return results
 
 
-def request_of(program: str, suite: TestSuite, first: int, *, stop_early: bool) -> dict[str, Any]:
-    """The request that a process of tests gets, see `server.tester`."""
+def request_of(
+    program: str, suite: TestSuite, first: int, limits: Limits, *, exact: bool, stop_early: bool
+) -> dict[str, Any]:
+    """The request that a process of tests gets, see `server.tester`.
+
+    Args:
+        program: source text.
+        suite: the tests.
+        first: number of the first one that is run.
+        limits: of the values of the program.
+        exact: whether results of calls are compared as ``==`` does.
+        stop_early: whether tests after the first that fails are not run.
+    """
     return {
         "program": program,
-        "tests": [_entry(test) for test in suite.tests[first:]],
+        "limit": limits.output_bytes,
+        "tests": [_entry(test, exact=exact) for test in suite.tests[first:]],
         "setup": suite.setup,
         "names": list(suite.names or ()),
         "stop_early": stop_early,
     }
 
 
-def _entry(test: object) -> dict[str, Any]:
+def _entry(test: object, *, exact: bool) -> dict[str, Any]:
     if isinstance(test, AssertTest):
         return {"source": test.source}
     assert isinstance(test, CallTest), "texts for standard input are tested elsewhere"
     plain = {"args": test.arguments, "kwargs": test.keywords, "expected": test.expected}
-    return {"call": {"function": test.function, **{name: encode(part, _no_object) for name, part in plain.items()}}}
+    values = {name: encode(part, _no_object) for name, part in plain.items()}
+    return {"call": {"function": test.function, "exact": exact, **values}}
 
 
 def _no_object(value: object) -> object:
@@ -106,35 +130,44 @@ class _Pair:
     candidate: Box
 
     @classmethod
-    def start(cls, engine: StartsBoxes, limits: Limits, seconds: float) -> _Pair:
+    def start(cls, engine: StartsBoxes, limits: Limits, seconds: float, *, reused: bool) -> _Pair:
+        """Starts a process of the program, and takes one of tests or starts it too.
+
+        Args:
+            engine: starts them.
+            limits: of the program.
+            seconds: how long it may run.
+            reused: whether the process of tests may have run others, and may run more.
+        """
         one, other = socket.socketpair()
-        tests_limits = limits.model_copy(
-            update={"memory_mib": max(limits.memory_mib, _TESTER_MEMORY // MIB), "processes": 1, "open_files": 64}
-        )
         with one, other, open(os.devnull, "r+b") as null:
             streams = [null.fileno()] * 3
-            candidate = engine.box("candidate", limits, streams, wall=seconds, control=one)
+            tester = engine.testers.take() if reused else None
+            if tester is None:
+                wall = FOREVER if reused else seconds
+                tester = confirmed(engine.box("tester", LIMITS, streams, wall=wall))
             try:
-                tester = engine.box("tester", tests_limits, streams, wall=seconds, channel=other)
+                candidate = engine.box("candidate", limits, streams, wall=seconds, control=one)
             except BaseException:
-                candidate.close()
+                tester.close()
                 raise
+            assert tester.control is not None, "a process of tests has a channel to its caller"
+            with contextlib.suppress(OSError):  # it has ended: what it answers says so
+                socket.send_fds(tester.control, [b"\0"], [other.fileno()])
         return cls(tester, candidate)
 
     def close(self) -> None:
         self.tester.close()
         self.candidate.close()
 
-    def run(self, program: str, suite: TestSuite, first: int, limits: Limits, *, stop_early: bool) -> list[TestResult]:
-        """Verdicts of the tests from a number on, up to one that ended the program."""
+    def run(self, request: dict[str, Any], limits: Limits) -> list[TestResult]:
+        """Verdicts of the tests of a request, up to one that ended the program."""
         control = self.tester.control
         assert control is not None, "a process of tests has a channel to its caller"
         results: list[TestResult] = []
-        num_tests = len(suite.tests) - first
+        num_tests = len(request["tests"])
         try:
-            if "confined" not in (said := receive(control)):
-                raise SandboxError(said.get("failed", "the process of the tests was not confined"))
-            send(control, request_of(program, suite, first, stop_early=stop_early))
+            send(control, request)
             while len(results) < num_tests:
                 message = self._next(control, limits)
                 if message is None:
@@ -147,11 +180,20 @@ class _Pair:
                 if message["end"] == "load":
                     return [*results, *[result] * (num_tests - len(results))]
                 results.append(result)
-                if not result.passed and (stop_early or result.status in _ENDS_THE_PROGRAM):
+                if not result.passed and (request["stop_early"] or result.status in _ENDS_THE_PROGRAM):
                     return results
         except ClosedError:
             results.append(self._without_tests())
         return results
+
+    def is_done(self) -> bool:
+        """Whether the process of tests has done all of its request, and waits."""
+        control = self.tester.control
+        assert control is not None, "a process of tests has a channel to its caller"
+        try:
+            return bool(select.select([control], [], [], GRACE)[0]) and receive(control) == {"done": True}
+        except ClosedError:
+            return False
 
     def _next(self, control: socket.socket, limits: Limits) -> dict[str, Any] | None:
         """The next message of the tests; None: the time of the test is over."""

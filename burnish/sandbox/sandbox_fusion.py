@@ -6,7 +6,6 @@ of assert statements, those that compare a call with a value. What the server is
 
 from __future__ import annotations
 
-import ast
 import json
 import secrets
 import threading
@@ -23,7 +22,7 @@ from burnish.sandbox.base import Completed, Ending, Level, Limits, SandboxError,
 from burnish.sandbox.server import exchange
 from burnish.sandbox.server.tester import matches
 from burnish.sandbox.stdin_tests import run_stdin_tests, status_of
-from burnish.sandbox.tests import AssertTest, CallTest, StdinTest, TestSuite
+from burnish.sandbox.tests import AssertTest, CallTest, StdinTest, TestSuite, call_of
 
 _DRIVER = """
 import json, sys
@@ -177,17 +176,13 @@ def as_call(test: object) -> CallTest:
         SandboxError: it is another statement, which needs the engine on this machine.
     """
     assert isinstance(test, AssertTest), "texts for standard input are tested elsewhere"
-    try:
-        match ast.parse(test.source.strip()).body:
-            case [ast.Assert(test=ast.Compare(left=ast.Call(func=func) as call, ops=[ast.Eq()], comparators=[right]))]:
-                arguments = tuple(ast.literal_eval(part) for part in call.args)
-                keywords = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
-                return CallTest(ast.unparse(func), arguments, keywords, ast.literal_eval(right))
-    except (SyntaxError, ValueError, TypeError, RecursionError):
-        pass
-    raise SandboxError(
-        f"a server can test only statements like assert f(1) == 2, with values; engine: local runs {test.source!r:.80}"
-    )
+    call = call_of(test)
+    if call is None:
+        raise SandboxError(
+            "a server can test only statements like assert f(1) == 2, with values; "
+            f"engine: local runs {test.source!r:.80}"
+        )
+    return call
 
 
 def _no_object(value: object) -> object:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,3 +59,23 @@ class TestSuite:
     def __post_init__(self) -> None:
         assert self.tests, "a suite has at least one test"
         assert len({type(test) for test in self.tests}) == 1, "tests of a suite are of one kind"
+
+
+def call_of(test: AssertTest) -> CallTest | None:
+    """The call and the value that an assert statement compares, ``assert f(1, [2]) == 3``; None: it is another one."""
+    try:
+        match ast.parse(test.source.strip()).body:
+            case [
+                ast.Assert(
+                    test=ast.Compare(
+                        left=ast.Call(func=ast.Name(id=name)) as call, ops=[ast.Eq()], comparators=[right]
+                    ),
+                    msg=None | ast.Constant(),
+                )
+            ] if all(word.arg for word in call.keywords):
+                arguments = tuple(ast.literal_eval(part) for part in call.args)
+                keywords = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
+                return CallTest(name, arguments, keywords, ast.literal_eval(right))
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        pass
+    return None

@@ -24,8 +24,8 @@ from burnish.sandbox.server import candidate, landlock, linux, root, seccomp, se
 from burnish.sandbox.server.exchange import ClosedError, receive, send
 from burnish.sandbox.server.place import Place
 
-CONTROL, CHANNEL = 3, 4
-"""Descriptors in the guest, beside those of standard input and output."""
+CONTROL = 3
+"""Descriptor of the channel to the caller, beside those of standard input and output."""
 _PROC, _HIGH = 64, 100
 """Descriptors while a process is being confined."""
 _STACK = 16 << 20
@@ -36,8 +36,7 @@ def enter(job: Mapping[str, Any], descriptors: list[int], home: str, place: Plac
 
     Args:
         job: the request, see `main`, with ``isolated``, ``landlock`` and ``seccomp``: what confines it.
-        descriptors: standard input, output and error, the channel to the caller, and that to a program, as far as
-            there are.
+        descriptors: standard input, output and error, and the channel to the caller.
         home: folder of the program.
         place: what all programs of the server have in common.
     """
@@ -136,7 +135,7 @@ def _run(job: Mapping[str, Any], control: socket.socket) -> int:
     if job["mode"] == "candidate":
         candidate.serve(control, output)
     elif job["mode"] == "tester":
-        tester.serve(control, socket.socket(fileno=CHANNEL), output)
+        tester.serve(control)
     else:
         session.serve(control, output)
     return 0

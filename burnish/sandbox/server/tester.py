@@ -35,16 +35,26 @@ class RemoteError(BaseException):
         self.status = status
 
 
-def serve(control: socket.socket, channel: socket.socket, limit: int) -> None:
-    """Runs the tests of a request and reports to its sender.
+def serve(control: socket.socket) -> None:
+    """Runs the tests of requests and reports to their sender, until it closes the channel.
+
+    Before each request comes one byte with a descriptor: the channel to the process of its program.
 
     Args:
         control: to the sender.
-        channel: to the process of the program.
-        limit: bytes of one value of the program.
     """
-    request = receive(control)
-    program = Program(channel, limit)
+    while True:
+        _, descriptors, _, _ = socket.recv_fds(control, 1, 1)
+        if not descriptors:
+            return
+        with socket.socket(fileno=descriptors[0]) as channel:
+            request = receive(control)
+            _serve(control, request, Program(channel, request["limit"]))
+        send(control, {"done": True})
+
+
+def _serve(control: socket.socket, request: dict[str, Any], program: Program) -> None:
+    """Runs the tests of one request."""
     try:
         tests = [_Test(entry) for entry in request["tests"]]
         setup = compile(request["setup"], "<setup>", "exec", dont_inherit=True)
@@ -62,10 +72,10 @@ def serve(control: socket.socket, channel: socket.socket, limit: int) -> None:
         return
     variables = _variables(request, program)
     failed = _run_setup(setup, variables)
-    variables.update({name: Remote(program, name) for name in request["names"]})  # the setup may have them too
     if failed is not None and not program.used:
         send(control, {"broken": f"the setup raised {type(failed).__name__}: {failed}"[:300]})
         return
+    variables.update({name: Remote(program, name) for name in request["names"]})  # the setup may have them too
     for index, test in enumerate(tests):
         send(control, {"begin": index})
         try:
@@ -250,7 +260,8 @@ class _Test:
         assert self._call is not None, "a test has a source or a call"
         arguments, keywords, expected = (decode(self._call[key], _nothing) for key in ("args", "kwargs", "expected"))
         got = program.call(self._call["function"], tuple(arguments), keywords)
-        if not matches(got, expected):
+        same = got == expected if self._call["exact"] else matches(got, expected)
+        if not same:
             raise AssertionError(f"it returned {got!r:.120}, not {expected!r:.120}")
 
 
