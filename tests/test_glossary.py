@@ -32,6 +32,7 @@ PLACEHOLDERS = {
     "LOSS": rf"(?:{'|'.join(PREFERENCE_LOSSES)})(?:_[a-z]+)?",
     "LENGTHS": r"(?:shorter_by_50|shorter|equal|longer|longer_by_50)",
     "METRIC": r"\w+",
+    "LABEL": r"[a-z_]+",
     "NAME": r"\w+",
     "TAG": r"\w+",
 }
@@ -136,6 +137,13 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "distill-entropy": {
         "stage": "distill-gradient",
         "policy_gradient": {"entropy_coef": 0.01, "entropy_target": 1.0},
+    },
+    "rl-code": {
+        "stage": "grpo",
+        "data": "builtin:code#16",
+        "eval_data": "builtin:code/test#8",
+        "reward": {"name": "code", "isolation": "process"},
+        "max_new_tokens": 16,
     },
     "no-signal": {"stage": "grpo", "reward": NEVER, "max_resamples": 1},
 }

@@ -608,6 +608,9 @@ class SftKeywords(RecipeKeywords, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -689,6 +692,9 @@ class PreferKeywords(RecipeKeywords, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -785,6 +791,9 @@ class RewardModelKeywords(RecipeKeywords, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -885,6 +894,9 @@ class RlKeywords(RecipeKeywords, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -1003,6 +1015,9 @@ class PpoKeywords(RecipeKeywords, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -1142,6 +1157,9 @@ class DistillKeywords(RecipeKeywords, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -1307,6 +1325,9 @@ class GenerateKeywords(TypedDict, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None
@@ -1374,6 +1395,9 @@ class EvalKeywords(TypedDict, total=False):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: Mapping[str, str]
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: str | None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"]
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None

@@ -25,7 +25,7 @@ TEST_ROWS = 60
 
 def prompts_are_usable(subject: Subject) -> CheckResult:
     """The rows of the recipe become prompts. An unusable row is a DataError that names it."""
-    data = _opened(subject)
+    data = opened_prompts(subject)
     sets = [data.train, *([data.held_out] if data.held_out else [])]
     dropped = max(prompts.dropped / (prompts.dropped + len(prompts.tokenized)) for prompts in sets)
     tokenizer, limit = subject.context.reader.tokenizer, data.train.preparation.limit
@@ -39,10 +39,10 @@ def prompts_are_usable(subject: Subject) -> CheckResult:
 
 def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     """References are graded right; an empty answer, the prompt repeated and another row's reference wrong."""
-    data = _opened(subject)
+    data = opened_prompts(subject)
     if not data.judge.rewards:
         return CheckResult(None, "the stage has no reward")
-    rows = [response_view(prompt.task, "") for prompt in _drawn(data.train, subject.recipe.seed)]
+    rows = [response_view(prompt.task, "") for prompt in drawn_prompts(data.train, subject.recipe.seed, TEST_ROWS)]
     with data.judge as runner:
         result = self_test(runner, rows)
     if not result.trials:
@@ -55,12 +55,14 @@ def rewards_distinguish_answers(subject: Subject) -> CheckResult:
     )
 
 
-def _opened(subject: Subject) -> OnPolicyData[Any]:
+def opened_prompts(subject: Subject) -> OnPolicyData[Any]:
+    """The opened data of a stage whose rows are prompts."""
     require_named_models(subject.context)
     data: OnPolicyData[Any] = subject.kind.open(subject.context)
     return data
 
 
-def _drawn(prompts: Prompts, seed: int) -> list[TokenizedPrompt]:
+def drawn_prompts(prompts: Prompts, seed: int, count: int) -> list[TokenizedPrompt]:
+    """At most ``count`` prompts, drawn by the seed, in the order of their rows."""
     order = np.random.default_rng([seed, 0xC4]).permutation(len(prompts.tokenized))
-    return [prompts.tokenized[index] for index in sorted(order[:TEST_ROWS].tolist())]
+    return [prompts.tokenized[index] for index in sorted(order[:count].tolist())]

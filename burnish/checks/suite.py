@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from burnish.checks.code_tasks import code_tasks_are_sound
 from burnish.checks.laws import gradients_are_invariant, packed_equals_plain
 from burnish.checks.prompts import prompts_are_usable, rewards_distinguish_answers
 from burnish.checks.resuming import same_bits_after_a_kill
@@ -50,6 +51,7 @@ OF_ROWS = (
 OF_PROMPTS = (
     Check("data", prompts_are_usable),
     Check("rewards", rewards_distinguish_answers),
+    Check("code tasks", code_tasks_are_sound),
 )
 """Checks of a stage `rl`, instead of `OF_ROWS`; without weights too."""
 

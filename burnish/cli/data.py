@@ -1,4 +1,4 @@
-"""Commands of `burnish data`: convert, profile and view a dataset before training.
+"""Commands of `burnish data`: convert, profile, view and audit a dataset before training.
 
 Registered by `cli`, and like it quick to import: nothing heavy is imported before a command runs.
 """
@@ -115,3 +115,44 @@ def view(
             console.print(row_view.text())
         else:
             console.print(row_view.plain(), markup=False, soft_wrap=True)
+
+
+@app.command()
+def audit(
+    data: Annotated[str, typer.Argument(help="A file, a folder, a pattern or a hub dataset.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Settings, such as limits.cpu_seconds=5 or max_tests=20."),
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="Number of rows, drawn by the seed. Default: all.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of rows, mutants and inputs. Default: 0.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Rows at a time. Default: the number of cores.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder for audit.jsonl and audit.html.")] = None,
+    keep: Annotated[Path | None, typer.Option(help="The .jsonl file to write the rows to that pass.")] = None,
+    drop: Annotated[
+        str | None, typer.Option(help="Findings whose rows --keep leaves out, as gold_fails,flaky. Default: faults.")
+    ] = None,
+) -> None:
+    """Audit tasks with programs: do solutions pass each time, and do the tests reject wrong programs?
+
+    Ends with status 1 if a program passes that attacks the tests."""
+    from burnish.grading.code_audit.findings import FAULTS
+    from burnish.verbs.audit import audit as audit_of
+    from burnish.verbs.audit import read_audit, read_kinds, require_keep
+    from burnish.verbs.audit_page import write_audit
+    from burnish.watch.counter import count_on_terminal
+
+    dropped = FAULTS if drop is None else read_kinds(drop)
+    require_keep(keep, drop)
+    given = {"path": data, "count": count, "seed": seed, "workers": workers}
+    audited = audit_of(read_audit(given, settings or []), told=count_on_terminal("rows audited"))
+    for line in audited.report.lines():
+        typer.echo(line)
+    if output is not None:
+        lines, page = write_audit(audited.report, output)
+        typer.echo(f"{page} and {lines} are written")
+    if keep is not None:
+        kept = audited.write_kept(keep, dropped)
+        typer.echo(f"{keep}: {kept:,} of {len(audited.report.audits):,} rows")
+    if audited.report.attacked:
+        raise typer.Exit(1)

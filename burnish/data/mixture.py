@@ -14,6 +14,7 @@ import numpy as np
 
 from burnish.config.user_code import is_user_code
 from burnish.data.formats.format import Dialect, Format, Renamed, Stage
+from burnish.data.formats.prompt_template import Templated
 from burnish.data.formats.recognize import READY, check_mapping, recognize, recognize_scores
 from burnish.data.read import read_rows
 from burnish.data.reading.stored import StoredRows
@@ -186,7 +187,7 @@ def _open(source: DataSource, seed: int, stage: Stage | None) -> Part:
     if isinstance(rows, StoredRows) and source.name is not None:
         rows = rows.named(source.name)
     drawn = rows if source.count is None else sample(rows, source.count, seed)
-    format = _format(source, rows.columns, stage)
+    format = _templated(source, _format(source, rows.columns, stage), stage)
     weighted = drawn if source.weight == 1 else drawn.pick(repeated(len(drawn), source.weight, seed))
     named = weighted if source.name is None else NamedRows(weighted, source.name)
     path = rows.source if is_stored_rows(source.path) else source.path  # a stored file is none of the user's
@@ -218,6 +219,20 @@ def _format(source: DataSource, columns: Sequence[str], stage: Stage | None) -> 
     hidden = set(source.columns) - set(names)
     visible = [names.get(column, column) for column in columns if column not in hidden]
     return _mapped(_recognized(source, visible, stage), source.columns)
+
+
+def _templated(source: DataSource, format: Format, stage: Stage | None) -> Format:
+    """The format with the source's template of prompts."""
+    template = source.prompt_template
+    if template is None:
+        return format
+    if stage not in ("rl", None):
+        raise DataError(
+            given=f"prompt_template, and rows for {stage}",
+            rule="a template writes prompts that a model answers, in rl, ppo, distill, generate and eval",
+            remedy="remove prompt_template; format: file.py:function changes rows for other stages",
+        )
+    return replace(format, convert=Templated(template, format.convert), identity=f"{format.identity} {template!r}")
 
 
 def _recognized(source: DataSource, columns: Sequence[str], stage: Stage | None) -> Format:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from rich.table import Table
 
 from burnish.data.limits import Candidate
 from burnish.data.profile import PERCENTILES, Lengths, Profile
+from burnish.data.table_page import ACCENT, GRAY, GRID, TEXT, html_list, html_page, html_table
 from burnish.errors import DataError
 
-_TEXT, _GRAY, _BAR, _ACCENT, _GRID = "#1f2430", "#6b7280", "#4c72b0", "#c44e52", "#e5e7eb"
+_BAR = "#4c72b0"
 _BAR_WIDTH = 28
 _NAME = 24
 """Maximum characters of a source's name in a table."""
@@ -152,11 +153,11 @@ def draw(profile: Profile, path: Path) -> None:
     _draw_limits(right, profile)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_GRID)
-        axes.tick_params(colors=_GRAY, labelsize=9, length=0)
-        axes.grid(axis="y", color=_GRID, linewidth=0.8)
+        axes.spines[["left", "bottom"]].set_color(GRID)
+        axes.tick_params(colors=GRAY, labelsize=9, length=0)
+        axes.grid(axis="y", color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.title.set(color=_TEXT, fontsize=11, fontweight="bold")
+        axes.title.set(color=TEXT, fontsize=11, fontweight="bold")
     figure.savefig(path)
 
 
@@ -167,14 +168,14 @@ def _draw_lengths(axes, profile: Profile) -> None:  # type: ignore[no-untyped-de
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_title("Lengths of samples", loc="left")
-    axes.set_xlabel("tokens", color=_GRAY)
-    axes.set_ylabel("samples", color=_GRAY)
+    axes.set_xlabel("tokens", color=GRAY)
+    axes.set_ylabel("samples", color=GRAY)
     top = axes.get_ylim()[1]
     for name, value in (("median", profile.whole.percentiles[1]), ("p99", profile.whole.percentiles[3])):
-        axes.axvline(value, color=_GRAY, linewidth=1, linestyle=(0, (3, 3)))
-        axes.text(value, top * 1.005, f"{name} {value:,}", color=_GRAY, fontsize=8, ha="center", va="bottom")
-    axes.axvline(best, color=_ACCENT, linewidth=1.6)
-    style = {"color": _ACCENT, "fontsize": 9, "fontweight": "bold", "ha": "right"}
+        axes.axvline(value, color=GRAY, linewidth=1, linestyle=(0, (3, 3)))
+        axes.text(value, top * 1.005, f"{name} {value:,}", color=GRAY, fontsize=8, ha="center", va="bottom")
+    axes.axvline(best, color=ACCENT, linewidth=1.6)
+    style = {"color": ACCENT, "fontsize": 9, "fontweight": "bold", "ha": "right"}
     place = {"xytext": (-7, 0), "textcoords": "offset points"}
     name = axes.annotate(f"max_length {best:,}", (best, top * 0.93), **place, **style)
     name.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1.5})
@@ -189,39 +190,21 @@ def _draw_limits(axes, profile: Profile) -> None:  # type: ignore[no-untyped-def
     )
     for name, marker, color, values in series:
         axes.plot(at, np.array(values) * 100, marker=marker, color=color, label=name, linewidth=1.6, markersize=5)
-    axes.axvline(profile.candidates.index(profile.recommended), color=_ACCENT, linewidth=1.6)
+    axes.axvline(profile.candidates.index(profile.recommended), color=ACCENT, linewidth=1.6)
     axes.set_xticks(at, [f"{c.max_length:,}" for c in profile.candidates], rotation=30 if len(at) > 6 else 0)
     axes.set_ylim(0, 104)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0f} %")
     axes.set_title("What a limit keeps", loc="left")
-    axes.set_xlabel("max_length", color=_GRAY)
-    axes.legend(framealpha=1, edgecolor="white", fontsize=8.5, loc="lower right", labelcolor=_TEXT)
+    axes.set_xlabel("max_length", color=GRAY)
+    axes.legend(framealpha=1, edgecolor="white", fontsize=8.5, loc="lower right", labelcolor=TEXT)
 
 
 def _page(profile: Profile, picture: bytes) -> str:
-    parts = "".join(_table(title, head, rows) for title, head, rows in tables(profile))
-    lines = "".join(f"<li>{html.escape(line)}</li>" for line in facts(profile))
+    parts = "".join(html_table(title, head, rows) for title, head, rows in tables(profile))
     image = base64.b64encode(picture).decode()
-    title = f"Profile of {html.escape(profile.source)}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{_STYLE}</style>'
-        f"<h1>{title}</h1>"
+    return html_page(
+        f"Profile of {profile.source}",
         f"<p class=best><b>max_length={profile.recommended.max_length}</b>: {html.escape(profile.why)}</p>"
         f'<img alt="Lengths of samples, and what each limit keeps" src="data:image/png;base64,{image}">'
-        f"<ul>{lines}</ul>{parts}</html>\n"
+        f"{html_list(list(facts(profile)))}{parts}",
     )
-
-
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    top = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<h2>{html.escape(title)}</h2><table><tr>{top}</tr>{body}</table>"
-
-
-_STYLE = (
-    f"body{{font:15px/1.5 system-ui,sans-serif;color:{_TEXT};max-width:1000px;margin:2rem auto;padding:0 1rem}}"
-    f"img{{width:100%}}table{{border-collapse:collapse;font-variant-numeric:tabular-nums}}h2{{font-size:1.1rem}}"
-    f"th,td{{padding:.25rem .8rem;text-align:right;border-bottom:1px solid {_GRID};white-space:nowrap}}"
-    f"th{{color:{_GRAY};font-weight:500}}th:first-child,td:first-child{{text-align:left}}"
-    f".best{{border-left:4px solid {_ACCENT};padding-left:.8rem}}td:last-child:not(:first-child){{color:{_TEXT}}}"
-)

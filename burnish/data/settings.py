@@ -64,6 +64,8 @@ class DataSource:
     """A format's name, or file.py:function; None: recognised by the columns."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Canonical column name -> column of this source. Example: ``{"question": "problem"}``."""
+    prompt_template: str | None = None
+    """Text of prompts with columns in braces, see `formats.prompt_template`; None: the prompt as it is."""
     split: str | None = None
     """Split of a hub set or a folder; None: as `read_rows` decides."""
     documents: Documents = "file"

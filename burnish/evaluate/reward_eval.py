@@ -15,7 +15,7 @@ from burnish.data.prompts import TokenizedPrompt
 from burnish.evaluate.evaluator import EvalResult
 from burnish.model.policy import Model
 from burnish.parallel.world import ONE_PROCESS, World
-from burnish.rewards.verdict import Verdict
+from burnish.rewards.verdict import Verdict, label_shares
 from burnish.rollouts.failures import require_working_rewards
 from burnish.rollouts.metrics import mean
 from burnish.rollouts.worker import GradedGroup, RolloutWorker
@@ -71,7 +71,8 @@ class RewardEval:
         for name, outcome in (part for verdict in verdicts for part in verdict.parts.items()):
             if isinstance(outcome, float):
                 parts.setdefault(name, []).append(outcome)
-        return metrics | {f"reward/{name}": mean(values) for name, values in parts.items()}
+        metrics |= {f"reward/{name}": mean(values) for name, values in parts.items()}
+        return metrics | {f"reward/{name}": share for name, share in label_shares(verdicts).items()}
 
     def _sample(self, graded: GradedGroup) -> EvalSample:
         [verdict], view = graded.verdicts, graded.view(0)

@@ -11,6 +11,7 @@ from burnish.errors import RecipeError, UserError
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward
 from burnish.rewards.verdict import Failure, FailureKind, Outcome, UnusableRow, one_line, outcome
+from burnish.sandbox.base import SandboxError
 
 _UNREACHABLE = frozenset(
     {"APIConnectionError", "ConnectionError", "Timeout", "TimeoutError", "TransportError", "URLError", "gaierror"}
@@ -62,5 +63,7 @@ def _as_list(reward: Reward, given: object) -> list[object]:
 
 
 def _kind(error: Exception) -> FailureKind:
+    if isinstance(error, SandboxError):
+        return FailureKind.SANDBOX
     names = {base.__name__ for base in type(error).__mro__}
     return FailureKind.UNREACHABLE if names & _UNREACHABLE else FailureKind.CRASH

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from burnish.errors import RunError
+from burnish.grading.protocol import outcome_of, plain_outcome
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward
 from burnish.rewards.verdict import Failure, Outcome
@@ -75,7 +76,8 @@ class VerdictCache:
         numbers = [outcome for outcome in outcomes if not isinstance(outcome, Failure)]
         if len(numbers) < len(outcomes) or key in self._entries:
             return
-        rest = (json.dumps({"key": key, "metric": metric, "verdicts": numbers}) + "\n").encode()
+        verdicts = [plain_outcome(number) for number in numbers]
+        rest = (json.dumps({"key": key, "metric": metric, "verdicts": verdicts}) + "\n").encode()
         while rest:
             rest = rest[os.write(self._descriptor, rest) :]
         self._entries[key] = numbers
@@ -87,12 +89,9 @@ class VerdictCache:
 def _entry(line: bytes, path: Path, number: int) -> tuple[str, list[float | None]]:
     try:
         entry = json.loads(line)
-        verdicts = entry["verdicts"]
-        if all(verdict is None or isinstance(verdict, int | float) for verdict in verdicts):
-            return str(entry["key"]), [None if verdict is None else float(verdict) for verdict in verdicts]
+        return str(entry["key"]), [outcome_of(verdict) for verdict in entry["verdicts"]]
     except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path, number, str(error)) from error
-    raise _damaged(path, number, "verdicts are numbers or null")
 
 
 def _damaged(path: Path, number: int, reason: str) -> RunError:

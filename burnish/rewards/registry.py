@@ -17,6 +17,7 @@ from burnish.config.settings import parse
 from burnish.config.user_code import is_user_code
 from burnish.errors import RecipeError
 from burnish.rewards.choice import ChoiceReward
+from burnish.rewards.code.reward import CodeReward
 from burnish.rewards.exact import (
     ExactReward,
     NormalizedReward,
@@ -41,6 +42,7 @@ BUILTIN: Mapping[str, type[Reward]] = MappingProxyType(
         "regex": RegexReward,
         "choice": ChoiceReward,
         "number": NumberReward,
+        "code": CodeReward,
         "json_schema": JsonSchemaReward,
         "instructions": InstructionsReward,
         "format": FormatReward,

@@ -17,7 +17,16 @@ from pydantic import Field
 from burnish.config.settings import Settings
 from burnish.model.settings import NamedModel
 from burnish.rewards.response_view import ResponseView
-from burnish.rewards.verdict import Failure, Outcome, SteppedOutcome, StepReward, UnusableRow, Verdict
+from burnish.rewards.verdict import (
+    Failure,
+    Label,
+    LabelledOutcome,
+    Outcome,
+    SteppedOutcome,
+    StepReward,
+    UnusableRow,
+    Verdict,
+)
 from burnish.rounding import summed
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -82,6 +91,11 @@ class Reward(Settings):
     def credits_steps(self) -> bool:
         """Whether its outcomes are `SteppedOutcome`s, whose steps are credited one by one."""
         return False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of its outcomes, which are then `LabelledOutcome`s; (): they have none."""
+        return ()
 
     @property
     def named_models(self) -> Sequence[NamedModel]:
@@ -178,10 +192,13 @@ def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
 
     Example: weights 1 and 0.2, outcomes 1 and 0.5: reward 1.1. The steps of outcomes that have any get their weights.
     """
+    numbers = {name: float(part) if isinstance(part, float) else part for name, part in parts.items()}
+    labels = _labels(rewards, parts)
     counted = [(reward, parts[reward.key]) for reward in rewards if reward.weight != 0]
     for reward, part in counted:
         if isinstance(part, Failure):
-            return Verdict(parts, Failure(part.kind, f"{reward.key}: {part.detail}"))
+            failure = Failure(part.kind, f"{reward.key}: {part.detail}")
+            return Verdict(numbers, failure, labels=labels)
     terms = [reward.weight * part for reward, part in counted if isinstance(part, float)]
     steps = (
         StepReward(step.end, reward.weight * step.reward)
@@ -189,5 +206,13 @@ def combine(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> Verdict:
         if isinstance(part, SteppedOutcome)
         for step in part.steps
     )
-    numbers = {name: float(part) if isinstance(part, float) else part for name, part in parts.items()}
-    return Verdict(numbers, summed(terms) if terms else None, tuple(steps))
+    return Verdict(numbers, summed(terms) if terms else None, tuple(steps), labels)
+
+
+def _labels(rewards: Sequence[Reward], parts: Mapping[str, Outcome]) -> dict[str, Label]:
+    labelled = ((reward, parts.get(reward.key)) for reward in rewards)
+    return {
+        reward.key: Label(part.label, reward.labels or (part.label,))
+        for reward, part in labelled
+        if isinstance(part, LabelledOutcome)
+    }

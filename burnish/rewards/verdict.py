@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import SupportsFloat
 
@@ -30,6 +30,8 @@ class FailureKind(StrEnum):
     """It returned NaN or an infinity."""
     UNUSABLE_ROW = "unusable_row"
     """The row lacks what the reward needs, such as a reference."""
+    SANDBOX = "sandbox"
+    """The sandbox of programs failed, or could not run the row's tests; it says nothing of the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,30 @@ class SteppedOutcome(float):
         return SteppedOutcome, (self.steps,)
 
 
+class LabelledOutcome(float):
+    """Outcome with a label that says what kind it is: a number like any other. Example: ``LabelledOutcome(0.0,
+    "timeout")``."""
+
+    label: str
+
+    def __new__(cls, number: float, label: str) -> LabelledOutcome:
+        labelled = super().__new__(cls, number)
+        labelled.label = label
+        return labelled
+
+    def __reduce__(self) -> tuple[type[LabelledOutcome], tuple[float, str]]:
+        return LabelledOutcome, (float(self), self.label)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Label of an outcome. Example: ``Label("timeout", among=("passed", "wrong_answer", "timeout"))``."""
+
+    name: str
+    among: tuple[str, ...]
+    """All labels that its reward gives; metrics have the share of each."""
+
+
 class UnusableRow(Exception):  # noqa: N818 (it names the row, and becomes a failure of that name)
     """Raised by a reward if the row lacks what it needs. Becomes FailureKind.UNUSABLE_ROW."""
 
@@ -79,7 +105,7 @@ def outcome(result: object) -> Outcome:
     """Outcome for the return value of a reward function.
 
     None stays None. Numbers are everything that has ``__float__`` (int, float, Decimal, numpy's and torch's scalars);
-    True and False are 1 and 0. Text never is a number, not even "1".
+    True and False are 1 and 0. Text never is a number, not even "1". A `LabelledOutcome` keeps its label.
     """
     if result is None:
         return None
@@ -91,7 +117,7 @@ def outcome(result: object) -> Outcome:
         return Failure(FailureKind.WRONG_TYPE, f"{type(result).__name__} is not a number: {one_line(error)}")
     if not math.isfinite(number):
         return Failure(FailureKind.NOT_FINITE, f"the reward is {number}")
-    return number
+    return result if isinstance(result, LabelledOutcome) else number
 
 
 def one_line(error: BaseException) -> str:
@@ -110,11 +136,29 @@ class Verdict:
     Training leaves out both."""
     steps: tuple[StepReward, ...] = ()
     """Weighted rewards of steps, which are parts of the weighted sum and are credited one by one; (): none are."""
+    labels: Mapping[str, Label] = field(default_factory=dict)
+    """Label of each outcome that has one, by the name of its reward."""
 
     @property
     def failures(self) -> tuple[tuple[str, Failure], ...]:
         """(Name, failure) of every reward that failed, also those of weight 0."""
         return tuple((name, part) for name, part in self.parts.items() if isinstance(part, Failure))
+
+
+def label_shares(verdicts: Iterable[Verdict]) -> dict[str, float]:
+    """Share of each label among the outcomes of a reward that have one, as ``METRIC/LABEL``; 0 of those that none has.
+
+    Example: ``{"code/passed": 0.75, "code/wrong_answer": 0.25, "code/timeout": 0.0}``.
+    """
+    labels: dict[str, list[Label]] = {}
+    for name, label in (entry for verdict in verdicts for entry in verdict.labels.items()):
+        labels.setdefault(name, []).append(label)
+    shares: dict[str, float] = {}
+    for name, given in labels.items():
+        counts = Counter(label.name for label in given)
+        among = dict.fromkeys(label for each in given for label in each.among)
+        shares |= {f"{name}/{label}": counts[label] / len(given) for label in among}
+    return shares
 
 
 def count_failures(verdicts: Iterable[Verdict]) -> Counter[tuple[str, FailureKind]]:

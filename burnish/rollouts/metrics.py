@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from burnish.credit.teacher import sampled_kl
+from burnish.rewards.verdict import label_shares
 from burnish.rollouts.replay_buffer import Replayed
 from burnish.rollouts.worker import Rollouts
 from burnish.rounding import deviation
@@ -32,7 +33,7 @@ def rollout_metrics(
     responses: list[Response] = [response for graded in graded_groups for response in graded.group.responses]
     rewards = [response.reward for response in responses if response.reward is not None]
     parts: dict[str, list[float]] = {}
-    verdicts = (verdict for graded in graded_groups for verdict in graded.verdicts)
+    verdicts = [verdict for graded in graded_groups for verdict in graded.verdicts]
     for name, outcome in (part for verdict in verdicts for part in verdict.parts.items()):
         if isinstance(outcome, float):
             parts.setdefault(name, []).append(outcome)
@@ -41,10 +42,11 @@ def rollout_metrics(
         "reward_std": mean([deviation(graded.rewards) for graded in graded_groups]),
         **({} if equal_rewards is None else {"equal_rewards": equal_rewards}),
         **{f"reward/{name}": mean(values) for name, values in parts.items()},
+        **{f"reward/{name}": share for name, share in label_shares(verdicts).items()},
         "ungraded": float(len(responses) - len(rewards)),
         "ungraded_share": 1 - len(rewards) / len(responses),
     }
-    has_rewards = any(verdict.parts for graded in graded_groups for verdict in graded.verdicts)
+    has_rewards = any(verdict.parts for verdict in verdicts)
     return {
         **(grades if has_rewards else {}),
         "groups_dropped": float(len(graded_groups) - num_trained),

@@ -118,6 +118,7 @@ def _sample(
         reference=None if view.reference is None else str(view.reference),
         reward=graded.group.responses[index].reward,
         parts=dict(_parts(verdict)),
+        labels={name: label.name for name, label in verdict.labels.items()},
         contributions=_contributions(graded, index, weights, combination),
         advantage=advantage,
         trained=True if trains_all else None,

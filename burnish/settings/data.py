@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from burnish.config.settings import Settings, parse
 from burnish.config.text import parse_overrides, put
+from burnish.data.formats.prompt_template import checked_template
 from burnish.data.formats.recognize import check_name
 from burnish.data.settings import DataSource
 from burnish.errors import DataError
@@ -30,6 +31,10 @@ FormatName = Annotated[str, AfterValidator(_known_format)]
 """A format's name, or file.py:function."""
 
 
+PromptTemplate = Annotated[str, AfterValidator(checked_template)]
+"""Text with columns in braces."""
+
+
 class DatasetSettings(Settings):
     """One dataset of a mixture; fields that are not set are those of the stage."""
 
@@ -45,6 +50,9 @@ class DatasetSettings(Settings):
     """Format of its rows; null: the stage's."""
     columns: dict[str, str] | None = None
     """Names of columns, as field of the format: column of the data; null: the stage's."""
+    prompt_template: PromptTemplate | None = None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    stage's."""
     split: str | None = None
     """Split of a hub dataset or a folder; null: train, or the only one."""
     documents: Literal["file", "paragraph", "line"] | None = None
@@ -106,6 +114,7 @@ def sources(
     format: str | None = None,
     columns: Mapping[str, str] = NOTHING,
     documents: Literal["file", "paragraph", "line"] = "file",
+    prompt_template: str | None = None,
     scores: tuple[str, ...] = (),
 ) -> tuple[DataSource, ...]:
     """Data sources of a stage's `data`; the arguments are the defaults of fields that a source does not set."""
@@ -119,6 +128,7 @@ def sources(
             count=entry.count,
             format=entry.format or format,
             columns=columns if entry.columns is None else entry.columns,
+            prompt_template=entry.prompt_template or prompt_template,
             split=entry.split,
             documents=entry.documents or documents,
             stream=entry.stream,

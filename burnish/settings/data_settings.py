@@ -11,7 +11,7 @@ from burnish.data.filter_rules import FilterRules
 from burnish.data.formats.format import Stage
 from burnish.data.settings import Comparison, Overlong, SpecialTokenRule, TrainOn
 from burnish.settings.aliases import OVERLONG_RENAMED, named_here
-from burnish.settings.data import FormatName
+from burnish.settings.data import FormatName, PromptTemplate
 from burnish.settings.numbers import Fraction, Positive
 
 
@@ -40,6 +40,9 @@ class DataSettings(Settings):
     """Format of the rows: its name, or file.py:function; null: recognized by the columns."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Names of columns, as field of the format: column of the data, such as {question: problem, answer: solution}."""
+    prompt_template: PromptTemplate | None = None
+    """Text of a prompt, with columns of the row in braces, such as "{text} It must pass: {test_list[0]}"; null: the
+    prompt as it is."""
     documents: Literal["file", "paragraph", "line"] = "file"
     """Unit of a text file that is one document: the file, a paragraph or a line."""
     chat_template: str | None = None
@@ -69,7 +72,7 @@ class DataSettings(Settings):
     def of_answers(self) -> DataSettings:
         """The same settings for rows with reference answers: without the keys that describe the rows' format."""
         values = {name: value for name, value in self if name in DataSettings.model_fields}
-        return DataSettings(**{**values, "format": None, "columns": {}})
+        return DataSettings(**{**values, "format": None, "columns": {}, "prompt_template": None})
 
     @model_validator(mode="after")
     def _a_row_fits_into_a_microbatch(self) -> DataSettings:

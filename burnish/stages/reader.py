@@ -135,6 +135,7 @@ class Reader:
             format=reading.format,
             columns=reading.columns,
             documents=reading.documents,
+            prompt_template=reading.prompt_template,
             scores=reading.score_names,
         )
         opened = open_data(named, seed=self.seed, stage=reading.serves)

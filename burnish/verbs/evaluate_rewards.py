@@ -22,7 +22,7 @@ from burnish.rewards.registry import read_rewards
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_views
 from burnish.rewards.reward import Reward
-from burnish.rewards.verdict import Verdict
+from burnish.rewards.verdict import Verdict, label_shares
 from burnish.runs.named_model import resolve_model
 from burnish.sampling.base import Sampler, SampleRequest
 from burnish.sampling.open import open_sampler
@@ -88,6 +88,11 @@ class RewardEvalReport:
         """Number of ungraded responses: they count neither as right nor as wrong."""
         return sum(not isinstance(verdict.reward, float) for group in self.verdicts for verdict in group)
 
+    @property
+    def label_shares(self) -> dict[str, float]:
+        """Share of each label of an outcome, as ``code/timeout``; {}: no reward gives labels."""
+        return label_shares(verdict for group in self.verdicts for verdict in group)
+
     def figures(self) -> dict[str, Any]:
         """Metrics for the JSON output."""
         head = {"model": self.model, "data": self.data, "rows": self.rows, "left_out": self.left_out}
@@ -98,7 +103,8 @@ class RewardEvalReport:
         for k, share in self.passes.items():
             value, low, high = (None, None, None) if share is None else (share.value, share.low, share.high)
             metrics |= {f"pass_at_{k}": value, f"pass_at_{k}_low": low, f"pass_at_{k}_high": high}
-        return {**head, **metrics, "ungraded": self.ungraded}
+        labels = {"labels": shares} if (shares := self.label_shares) else {}
+        return {**head, **metrics, "ungraded": self.ungraded, **labels}
 
     def samples(self) -> list[dict[str, Any]]:
         """Every response with its verdict; a failure is null."""
@@ -109,6 +115,7 @@ class RewardEvalReport:
                 "response": answer.text,
                 "reference": answer.reference,
                 "reward": verdict.reward if isinstance(verdict.reward, float) else None,
+                **({"labels": {name: label.name for name, label in verdict.labels.items()}} if verdict.labels else {}),
             }
             for answer, verdict in pairs
         ]
@@ -119,6 +126,7 @@ class RewardEvalReport:
         for k, share in self.passes.items():
             if share is not None:
                 rows.append((f"pass@{k}", f"{share.value:.1%} (95 %: {share.low:.1%} to {share.high:.1%})"))
+        rows += [(name, f"{share:.1%} of the responses") for name, share in self.label_shares.items() if share]
         return rows + ([("ungraded", f"{self.ungraded:,} responses")] if self.ungraded else [])
 
 

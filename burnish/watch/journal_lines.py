@@ -104,6 +104,8 @@ class RolloutSample:
     """None: the stage has no rewards."""
     parts: dict[str, float | str | None] = field(default_factory=dict)
     """Outcome of each reward by its name; text: a failure."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Label of each outcome that has one, by the name of its reward, such as ``{"code": "timeout"}``."""
     contributions: dict[str, float] = field(default_factory=dict)
     """Contribution of each reward to the comparison with the group, before the division by a deviation; see
     `credit.combine.contributions`."""

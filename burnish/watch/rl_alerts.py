@@ -201,7 +201,7 @@ class RewardHacking:
         self._worse: frozenset[str] = frozenset()
 
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
-        rewards = {name: value for name, value in metrics.items() if _is_reward(name)}
+        rewards = {name: value for name, value in metrics.items() if _is_reward(name, metrics)}
         if len(rewards) < 2:
             return None
         trends = {name: self._windows.setdefault(name, _Windows()).observe(value) for name, value in rewards.items()}
@@ -242,8 +242,10 @@ class CriticError:
         )
 
 
-def _is_reward(name: str) -> bool:
-    return name == _REWARD or name.startswith(f"{_REWARD}/")
+def _is_reward(name: str, metrics: Collection[str]) -> bool:
+    """Whether a metric is the reward or a part of it, and no share of a label, whose name is below that of a part."""
+    owner = name.rpartition("/")[0]
+    return name == _REWARD or (name.startswith(f"{_REWARD}/") and (owner == _REWARD or owner not in metrics))
 
 
 class _Onset:

@@ -13,6 +13,7 @@ import typer
 from burnish.cli.main import app
 from burnish.recipe.read import read_recipe, stage_recipe
 from burnish.stages.registry import BUILTIN
+from burnish.verbs.audit import read_audit
 from burnish.verbs.evaluate import EvalSettings, read_settings
 from burnish.verbs.evaluate_rewards import RewardEvalSettings
 from burnish.verbs.generate import GenerateSettings
@@ -60,6 +61,8 @@ def test_a_command_is_accepted(page: str, line: str) -> None:
         stage_recipe(name, {"model": "m", "data": data, **extra}, settings)
     elif name == "run" and (ROOT / str(given["recipe"])).exists():
         read_recipe(ROOT / str(given["recipe"]), settings)
+    elif name == "audit":
+        read_audit({"path": "rows"}, settings)
     elif name == "generate":
         read_settings(GenerateSettings, {"data": "rows"}, settings)
     elif name == "eval":

@@ -39,6 +39,7 @@ def counted(num_tokens: int) -> ResponseView:
 
 
 NO_COMMA = {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
+ADD = "```python\ndef add(a, b):\n    return a + b\n```"
 OBJECT = {"type": "object", "required": ["a"]}
 
 CASES: Mapping[str, RewardCase] = {
@@ -78,6 +79,25 @@ CASES: Mapping[str, RewardCase] = {
         answers=((answer("The answer is 1,200.", 1200), 1.0), (answer("The answer is 1,201.", "1200"), 0.0)),
         unusable=(answer("4"), answer("4", "many")),
         others={"absolute": 0.5, "relative": 0.1, "forms": ["boxed"]},
+    ),
+    "code": RewardCase(
+        answers=(
+            (answer(ADD, ["assert add(1, 2) == 3"], code="def add(a, b):\n    return a + b"), 1.0),
+            (answer(ADD.replace("+", "-"), None, tests=["assert add(1, 2) == 3"]), 0.0),
+            (answer("I do not know.", None, tests=[{"input": "1", "output": "1"}]), 0.0),
+            (answer("print(input())", None, tests=[{"input": "1", "output": "1"}]), 1.0),
+        ),
+        unusable=(answer(ADD), answer(ADD, ["assert add("]), answer(ADD, None, tests=[{"input": "1"}])),
+        options={"isolation": "process"},
+        others={
+            "score_by": "share",
+            "extract": "answer",
+            "isolation": "isolated",
+            "limits": {"cpu_seconds": 2.0},
+            "engine": "http://localhost:8080",
+            "max_tests": 2,
+            "challenge_tests": True,
+        },
     ),
     "json_schema": RewardCase(
         answers=((answer('{"a": 1}', schema=OBJECT), 1.0), (answer('{"b": 1}', schema=OBJECT), 0.0)),

@@ -82,8 +82,9 @@ def moving(count: int, **ends: tuple[float, float]) -> list[dict[str, float]]:
         ({"reward": (0.3, 0.8), "reward/format": (0.1, 0.9), "reward/math": (0.3, 0.3)}, False),
         ({"reward": (0.8, 0.3), "reward/format": (0.8, 0.3), "reward/math": (0.5, 0.1)}, False),
         ({"reward": (0.3, 0.8), "reward/math": (0.3, 0.8)}, False),
+        ({"reward": (0.3, 0.8), "reward/code": (0.3, 0.8), "reward/code/timeout": (0.7, 0.2)}, False),
     ],
-    ids=["hacking", "both rise", "one stays", "both fall", "alone"],
+    ids=["hacking", "both rise", "one stays", "both fall", "alone", "a label"],
 )
 def test_a_reward_that_rises_while_a_part_of_it_falls(ends, expected):
     found = fired(moving(60, **ends))

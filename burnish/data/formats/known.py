@@ -78,6 +78,19 @@ _LABELLED = (
 _STEPWISE = _combinations(_PROMPTS, ("completions", "steps>completions"), ("labels",))
 RESPONSES = _combinations(_PROMPTS, ("completion", "response>completion"))
 """Dialects of a prompt and its response."""
+_TESTS = (
+    "tests",
+    "test entry_point",
+    "input_output",
+    "test_cases",
+    "public_test_cases",
+    "public_tests",
+    "official_tests",
+    "verification_info",
+    "inputs outputs",
+)
+"""Columns with tests of programs, see `rewards.code.suites`; those of a row that has several are read there."""
+_TESTED = (*_PROMPTS, "question_content>question")
 _TASK = (
     *_combinations(
         (*_PROMPTS, "text>question"),
@@ -87,6 +100,9 @@ _TASK = (
     # Where there is also an answer, the solution is the way to it.
     *_combinations(_PROMPTS, ("reference_answer",), rank=1),
     *_combinations(_PROMPTS, ("solution",), rank=2),
+    # Programs are graded by tests, whatever else the row has. They stay columns, which rewards get.
+    *_combinations(("description>question",), _TESTS, rank=len(_TESTS) + 3),
+    *(found for rank, tests in enumerate(_TESTS, 3) for found in _combinations(_TESTED, (tests,), rank=rank)),
 )
 
 FORMATS: Mapping[str, Format] = {
