@@ -17,6 +17,7 @@ from burnish.errors import RecipeError, UserError
 from burnish.sandbox.base import Level
 from burnish.sandbox.server import landlock, seccomp
 from burnish.sandbox.server.main import REQUEST
+from burnish.sandbox.server.supervisor import REMOVE
 
 _SOURCE = "import sys; sys.path.append({root!r}); from burnish.sandbox.server.main import main; main({options!r})"
 _BUBBLEWRAP = ("bwrap", "--unshare-user", "--cap-add", "ALL", "--dev-bind", "/", "/", "--")
@@ -30,6 +31,8 @@ class ForkServer:
 
     popen: subprocess.Popen[bytes]
     _requests: socket.socket
+    folder: str | None = None
+    """Holds the folders of its programs; None: they have file systems of their own."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
@@ -75,6 +78,7 @@ class ForkServer:
         if "ready" in message:
             assert popen.stderr is not None, "its standard error is a pipe"
             popen.stderr.close()
+            server.folder = message["folder"]
             return server
         server.close(keep_errors=True)
         assert popen.stderr is not None, "its standard error is a pipe"
@@ -99,6 +103,10 @@ class ForkServer:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             self.popen.wait()
+        if self.folder is not None and os.path.isdir(self.folder):  # the server was killed
+            # Root needs no other modes, and must not set them in a folder of another user.
+            command = ["rm", "-rf", "--"] if os.geteuid() == 0 else ["sh", "-c", REMOVE]
+            subprocess.run([*command, self.folder], check=False, stderr=subprocess.DEVNULL)
         if self.popen.stderr is not None and not keep_errors:
             self.popen.stderr.close()
 

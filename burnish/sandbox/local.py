@@ -139,10 +139,12 @@ class LocalEngine:
             raise SandboxError("at level restricted a program may have one process only: processes: 1, or isolated")
         request = json.dumps({"mode": mode, "limits": given}).encode()
         for _ in range(_ATTEMPTS):
-            box = self._ask(request, streams, control, wall, given["cpu"])
+            server = self._started()
+            box = self._ask(server, request, streams, control, wall, given["cpu"])
             if self._begun(box):
                 return box
             box.close()
+            self._forget(server)
         raise SandboxError("the server of the sandbox ended before it began the program")
 
     def _begun(self, box: Box) -> bool:
@@ -158,6 +160,7 @@ class LocalEngine:
 
     def _ask(
         self,
+        server: ForkServer,
         request: bytes,
         streams: Sequence[int],
         control: socket.socket | None,
@@ -174,7 +177,7 @@ class LocalEngine:
             sent = [report_end.fileno(), *streams, control.fileno()]
             box = Box(report, own, wall, cpu)
             with suppress(OSError):  # the report then says that nothing began
-                self._started().send(request, sent)
+                server.send(request, sent)
             return box
 
     def _run(self, mode: str, message: dict[str, Any], stdin: bytes, limits: Limits) -> Completed:
@@ -213,9 +216,19 @@ class LocalEngine:
 
     def _started(self) -> ForkServer:
         with self._lock:
-            if self._server is None or not self._server.alive:
+            if self._server is not None and not self._server.alive:
+                self._server.close()
+                self._server = None
+            if self._server is None:
                 self._server = ForkServer.start(self._level, self._seed)
             return self._server
+
+    def _forget(self, server: ForkServer) -> None:
+        """Closes a server that has ended, or is about to: its process may still be there for a moment."""
+        with self._lock:
+            if self._server is server:
+                server.close()
+                self._server = None
 
 
 def confine(box: Box) -> None:

@@ -71,7 +71,7 @@ def run_paired(
         pair = _Pair.start(engine, limits, left, reused=found is not None)
         try:
             verdicts = pair.run(request, limits)
-            if found is not None and pair.is_done():
+            if found is not None and verdicts[-1].status is not TestStatus.TIMEOUT and pair.is_done():
                 engine.testers.give(pair.tester)
                 pair.candidate.close()
             else:

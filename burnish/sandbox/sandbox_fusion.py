@@ -20,7 +20,7 @@ from burnish.errors import RecipeError, UserError
 from burnish.roles.server_client import Request, ServerClient
 from burnish.sandbox.base import Completed, Ending, Level, Limits, SandboxError, TestResult, TestStatus
 from burnish.sandbox.server import exchange
-from burnish.sandbox.server.tester import matches
+from burnish.sandbox.server.compare import matches
 from burnish.sandbox.stdin_tests import run_stdin_tests, status_of
 from burnish.sandbox.tests import AssertTest, CallTest, StdinTest, TestSuite, call_of
 

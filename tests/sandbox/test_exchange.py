@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from burnish.sandbox.server.exchange import ClosedError, TooLargeError, decode, encode, receive, send
-from burnish.sandbox.server.tester import matches
+from burnish.sandbox.server.compare import matches
 
 _SCALARS = (
     st.none()

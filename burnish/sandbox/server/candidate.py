@@ -13,14 +13,11 @@ import sys
 import types
 from collections.abc import Callable
 from functools import partial
-from itertools import islice
 from typing import Any
 
 from burnish.sandbox.server.exchange import ClosedError, TooLargeError, decode, encode, receive, send
 
 MODULE = "candidate"
-_CHUNK = 256
-"""Items of an iterator that are sent at once."""
 
 
 def serve(channel: socket.socket, limit: int) -> None:
@@ -72,7 +69,7 @@ def _reply(channel: socket.socket, limit: int, objects: Objects, action: Callabl
     except ClosedError:
         raise
     except BaseException as error:  # noqa: BLE001 (a program may raise anything)
-        message = {"error": _described(error, compiled=objects.compiled)}
+        message = {"error": _described(error, compiled=objects.compiled), "arguments": _arguments(error)}
     try:
         send(channel, message, limit)
     except TooLargeError:
@@ -88,6 +85,19 @@ def _described(error: BaseException, *, compiled: bool) -> list[str]:
     return [kinds[0] if kinds else "Exception", _text(error), "forbidden" if forbidden else ""]
 
 
+def _arguments(error: BaseException) -> Any:
+    """Arguments of a built-in exception; of others, its message."""
+    try:
+        of_python = type(error).__module__ == builtins.__name__
+        return encode(error.args if of_python else (str(error)[:300],), _no_object)
+    except BaseException:  # noqa: BLE001 (its text may raise as well)
+        return None
+
+
+def _no_object(value: object) -> object:
+    raise TypeError(f"a {type(value).__name__} is no plain value")
+
+
 def _text(error: BaseException) -> str:
     try:
         return f"{type(error).__name__}: {error}"[:300]
@@ -98,20 +108,33 @@ def _text(error: BaseException) -> str:
 def _perform(request: dict[str, Any], module: types.ModuleType, objects: Objects) -> object:
     """Carries out one request; a call gives its result and its arguments, which it may have changed."""
     target: Any = _target(request["target"], module, objects)
-    arguments = [decode(part, objects.object) for part in request.get("arguments", ())]
-    keywords = {name: decode(part, objects.object) for name, part in request.get("keywords", {}).items()}
+    known = partial(_target, module=module, objects=objects)
+    arguments = [decode(part, known) for part in request.get("arguments", ())]
+    keywords = {name: decode(part, known) for name, part in request.get("keywords", {}).items()}
     match request["do"]:
         case "call":
-            before = [encode(part, objects.reference) for part in arguments]
+            given = [*arguments, *keywords.values()]
+            before = [encode(part, objects.reference) for part in given]
             result = target(*arguments, **keywords)
-            after = [encode(part, objects.reference) for part in arguments]
-            return (result, None if after == before else list(arguments))
+            after = [encode(part, objects.reference) for part in given]
+            return (result, None if after == before else given)
         case "next":
-            return list(islice(target, _CHUNK))
+            return _items(target, arguments[0])
         case "text":
             return repr(target) if arguments == ["repr"] else str(target)
         case name:
             return _OPERATIONS[name](target, *arguments)
+
+
+def _items(iterator: Any, count: Any) -> list[object]:
+    """At most so many items of an iterator; []: it has no more."""
+    found: list[object] = []
+    try:
+        while len(found) < count:
+            found.append(next(iterator))
+    except StopIteration:
+        pass
+    return found
 
 
 _OPERATIONS: dict[str, Callable[..., Any]] = {
@@ -121,6 +144,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     "set_item": operator.setitem,
     "length": len,
     "iterate": iter,
+    "has": lambda kind, value: isinstance(value, kind),
+    "above": lambda kind, other: issubclass(other, kind),
 }
 
 

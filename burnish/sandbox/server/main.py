@@ -49,11 +49,11 @@ def main(arguments: str) -> None:
     except OSError as error:
         caller.sendall(json.dumps({"failed": f"{error}"}).encode() + b"\n")
         return
-    caller.sendall(json.dumps({"ready": features}).encode() + b"\n")
+    supervisor = Supervisor(place, features)
+    caller.sendall(json.dumps({"ready": features, "folder": supervisor.folder}).encode() + b"\n")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
     gc.freeze()
-    supervisor = Supervisor(place, features)
     while not supervisor.wait(caller.fileno()) or _serve(caller, supervisor):
         pass
     supervisor.close()

@@ -20,6 +20,8 @@ from typing import Any
 from burnish.sandbox.server import guest, linux, root
 from burnish.sandbox.server.place import Place
 
+REMOVE = 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"'
+"""Command of the shell that removes a folder of this user, whatever a program has put into it."""
 LOOK = 0.05
 """Seconds between looks at the processor time of programs."""
 
@@ -56,6 +58,8 @@ class Supervisor:
         """Processes that remove folders."""
         self._strays = False
         """Whether there were processes that programs had left behind: their children come when they have ended."""
+        self.folder = None if place.isolated else tempfile.mkdtemp(prefix="sandbox-")
+        """Holds the folders of the programs; None: they have file systems of their own."""
         if sys.platform == "linux":
             linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
 
@@ -69,7 +73,7 @@ class Supervisor:
         """
         home = None
         try:
-            home = None if self._place.isolated else tempfile.mkdtemp(prefix="sandbox-")
+            home = None if self.folder is None else tempfile.mkdtemp(dir=self.folder)
             pid = _fork(isolated=self._place.isolated)
         except OSError as error:
             _send(report, {"failed": f"the sandbox could not be made: {error}"})
@@ -105,6 +109,10 @@ class Supervisor:
             _kill(program.pid)
         while self._running or self._removing:
             self._reap(block=True)
+        if self.folder is not None:
+            self._removing.add(_remove(self.folder))
+            while self._removing:
+                self._reap(block=True)
 
     def _look(self, program: Running, *, left: bool) -> None:
         """Kills a program whose time is over, or whose caller has left."""
@@ -175,7 +183,7 @@ def _remove(folder: str) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            os.execv("/bin/sh", ["sh", "-c", 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"', folder])
+            os.execv("/bin/sh", ["sh", "-c", REMOVE, folder])
         except OSError:
             shutil.rmtree(folder, ignore_errors=True)
         finally:

@@ -9,22 +9,22 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
-import importlib.util
-import math
 import socket
 import symtable
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from types import CodeType
 from typing import Any
 
+from burnish.sandbox.server.compare import matches
 from burnish.sandbox.server.exchange import ClosedError, decode, encode, receive, send
 
-RELATIVE = 1e-6
-"""Relative tolerance of floats in call tests."""
 _ABBREVIATIONS = {"np": "numpy", "numpy": "numpy", "pd": "pandas", "pandas": "pandas"}
 """Modules that tests use without an import: what the program has under the name could say that anything is equal."""
 _MUTABLE = (list, dict, set, bytearray)
+_MAX_AHEAD = 256
+"""Items of an iterator that are asked for at once."""
 
 
 class RemoteError(BaseException):
@@ -70,7 +70,11 @@ def _serve(control: socket.socket, request: dict[str, Any], program: Program) ->
     except BaseException as error:  # noqa: BLE001 (the program may raise anything)
         _report(control, "load", error)
         return
-    variables = _variables(request, program)
+    try:
+        variables = _variables(request, program)
+    except ImportError as error:
+        send(control, {"broken": f"they need a module that is not installed: {error}"})
+        return
     failed = _run_setup(setup, variables)
     if failed is not None and not program.used:
         send(control, {"broken": f"the setup raised {type(failed).__name__}: {failed}"[:300]})
@@ -104,7 +108,7 @@ def _report(control: socket.socket, index: object, error: BaseException) -> None
     elif isinstance(error, UnsendableError):
         status = "broken"
     elif hasattr(error, "_of_the_program"):
-        detail = str(error)
+        detail = str(error._of_the_program)
     elif isinstance(error, AssertionError):
         status, detail = "wrong_answer", str(error)[:300]
     send(control, {"end": index, "status": status, "detail": detail[:300]})
@@ -132,11 +136,12 @@ class Program:
             if "value" in message:
                 return decode(message["value"], self.object)
             kind, detail, status = map(str, message["error"])
+            arguments = decode(message.get("arguments"), _nothing)
         except ClosedError:
             raise self.failed("exited", "the program ended") from None
         except Exception as error:
             raise self.failed("runtime_error", "what the program returned is not a value") from error
-        raised = _raised(kind, detail, status)
+        raised = _raised(kind, detail, status, arguments if isinstance(arguments, tuple) else (detail,))
         raise self.failed(raised.status, detail) if isinstance(raised, RemoteError) else raised
 
     def failed(self, status: str, detail: str) -> RemoteError:
@@ -185,8 +190,9 @@ class Program:
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise self.failed("runtime_error", "what the program returned is not a value")
         result, changed = answer
-        if isinstance(changed, list) and len(changed) == len(arguments):
-            for own, new in zip(arguments, changed, strict=True):
+        given = [*arguments, *keywords.values()]
+        if isinstance(changed, list) and len(changed) == len(given):
+            for own, new in zip(given, changed, strict=True):
                 _overwrite(own, new)
         return result
 
@@ -204,6 +210,8 @@ class Remote:
     def __init__(self, program: Program, target: int | str) -> None:
         self.__dict__["_program"] = program
         self.__dict__["_target"] = target
+        self.__dict__["_ahead"] = deque()
+        self.__dict__["_count"] = 1
 
     def __call__(self, *arguments: object, **keywords: object) -> Any:
         return self._program.call(self._target, arguments, keywords)
@@ -232,8 +240,25 @@ class Remote:
         items = self._program.ask("iterate", self._target)
         if not isinstance(items, Remote):
             raise self._program.failed("runtime_error", "it cannot be iterated")
-        while chunk := self._program.ask("next", items._target):
-            yield from chunk
+        return items
+
+    def __next__(self) -> Any:
+        # A few items more are asked for each time: a test may want one of an iterator that never ends, or all.
+        if not self._ahead:
+            items = self._program.ask("next", self._target, self._count)
+            if not isinstance(items, list):
+                raise self._program.failed("runtime_error", "it cannot be iterated")
+            self._ahead.extend(items)
+            self.__dict__["_count"] = min(2 * self._count, _MAX_AHEAD)
+        if not self._ahead:
+            raise StopIteration
+        return self._ahead.popleft()
+
+    def __instancecheck__(self, value: object) -> bool:
+        return self._program.ask("has", self._target, value) is True
+
+    def __subclasscheck__(self, other: object) -> bool:
+        return self._program.ask("above", self._target, other) is True
 
     def __str__(self) -> str:
         return str(self._program.ask("text", self._target, "str"))
@@ -262,37 +287,17 @@ class _Test:
         got = program.call(self._call["function"], tuple(arguments), keywords)
         same = got == expected if self._call["exact"] else matches(got, expected)
         if not same:
-            raise AssertionError(f"it returned {got!r:.120}, not {expected!r:.120}")
+            raise AssertionError(f"it returned {_shown(got)}, not {_shown(expected)}")
 
 
-def matches(got: object, expected: object) -> bool:
-    """Whether a value is the expected one: numbers by value, floats to a relative 1e-6, list and tuple alike."""
-    if isinstance(expected, bool) or isinstance(got, bool):
-        return isinstance(got, bool) and isinstance(expected, bool) and got == expected
-    if isinstance(expected, float) or (isinstance(got, float) and isinstance(expected, int)):
-        return isinstance(got, int | float) and _close(got, expected)
-    if isinstance(expected, list | tuple):
-        if not isinstance(got, list | tuple) or len(got) != len(expected):
-            return False
-        return all(map(matches, got, expected))
-    if isinstance(expected, dict):
-        if not isinstance(got, dict) or got.keys() != expected.keys():
-            return False
-        return all(matches(got[key], expected[key]) for key in expected)
-    return type(got) is type(expected) and got == expected
-
-
-def _close(got: float, expected: float) -> bool:
+def _shown(value: object) -> str:
     try:
-        one, other = float(got), float(expected)
-    except OverflowError:
-        return got == expected
-    if math.isnan(one) or math.isnan(other):
-        return math.isnan(one) and math.isnan(other)
-    return math.isclose(one, other, rel_tol=RELATIVE, abs_tol=1e-9)
+        return f"{value!r:.120}"
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        return f"a {type(value).__name__} with a number of too many digits"
 
 
-def _raised(kind: str, detail: str, status: str) -> BaseException:
+def _raised(kind: str, detail: str, status: str, arguments: tuple[object, ...]) -> BaseException:
     """Exception for what the program raised: a built-in one, which a test may expect, or a verdict."""
     if status in ("compile_error", "forbidden"):
         return RemoteError(status, detail)
@@ -305,10 +310,10 @@ def _raised(kind: str, detail: str, status: str) -> BaseException:
     known = getattr(builtins, kind, None)
     usual: Any = known if isinstance(known, type) and issubclass(known, Exception) else Exception
     try:
-        error: Exception = usual(detail)
-    except TypeError:  # it needs other arguments, such as UnicodeDecodeError
+        error: Exception = usual(*arguments)
+    except (TypeError, ValueError):  # it needs other arguments, such as UnicodeDecodeError
         error = RuntimeError(detail)
-    error._of_the_program = True  # type: ignore[attr-defined]
+    error._of_the_program = detail  # type: ignore[attr-defined]
     return error
 
 
@@ -320,7 +325,7 @@ def _variables(request: dict[str, Any], program: Program) -> dict[str, Any]:
     bare = _bare_names(source)
     for name in [*_free_names(source), *request["names"]]:
         module = _ABBREVIATIONS.get(name, name if name in sys.stdlib_module_names else "")
-        if module and name not in bare and name not in request["names"] and importlib.util.find_spec(module):
+        if module and name not in bare and name not in request["names"]:
             variables[name] = importlib.import_module(module)
         else:
             variables[name] = Remote(program, name)

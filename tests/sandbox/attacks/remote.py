@@ -1,0 +1,29 @@
+"""Trials in a process of another user: reads numbers of attacks as lines, writes what was seen as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+from burnish.errors import UserError
+from burnish.sandbox.base import Level
+from tests.sandbox.attacks import ATTACKS
+from tests.sandbox.attacks.trial import Trials
+
+
+def main(level: Level) -> None:
+    """Serves until its input ends."""
+    try:
+        trials = Trials(level).__enter__()
+    except UserError as error:
+        print(json.dumps({"refused": str(error)}), flush=True)
+        return
+    print(json.dumps({"ready": level.label}), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(asdict(trials.attack(ATTACKS[int(line)]))), flush=True)
+    trials.__exit__()
+
+
+if __name__ == "__main__":
+    main(Level.named(sys.argv[1]))
