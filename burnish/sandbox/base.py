@@ -55,9 +55,9 @@ class Limits(Settings):
     output_kib: Annotated[int, Field(ge=1)] = 1024
     """Bytes of standard output and error together, or of one returned value, KiB."""
     processes: Annotated[int, Field(ge=1)] = 1
-    """Number of processes; 1: a program may start none, and no other program."""
+    """Number of processes; 1: a program may start none, and no other program. Without effect at level process."""
     threads: Annotated[int, Field(ge=1)] = 32
-    """Number of threads, of all processes together."""
+    """Number of threads, of all processes together. Below level isolated it is without effect: memory limits them."""
     open_files: Annotated[int, Field(ge=8)] = 64
     """Number of open files of each process."""
 
@@ -143,6 +143,10 @@ class SandboxError(Exception):
     """Failure of the sandbox itself, or of the tests: no verdict on the program. It never counts as a wrong answer."""
 
 
+class UnusableTestsError(SandboxError):
+    """The tests cannot be run, whatever the program is: their syntax, their setup, values that cannot be sent."""
+
+
 class Engine(Protocol):
     """Runs untrusted programs. Safe to call from several threads."""
 
@@ -167,7 +171,8 @@ class Engine(Protocol):
             stop_early: whether tests after the first that fails are not run.
 
         Raises:
-            SandboxError: the sandbox failed, or the tests cannot be run (their own syntax or setup).
+            SandboxError: the sandbox failed.
+            UnusableTestsError: the tests cannot be run (their own syntax or setup).
         """
 
     def __enter__(self) -> Self: ...

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from burnish.sandbox.base import Ending, Limits, SandboxError, TestResult, TestStatus
+from burnish.sandbox.base import Ending, Level, Limits, SandboxError, TestResult, TestStatus, UnusableTestsError
 from burnish.sandbox.box import GRACE, Box, readable
 from burnish.sandbox.server.exchange import ClosedError, encode, receive, send
 from burnish.sandbox.server.supervisor import cpu_seconds
@@ -36,6 +36,10 @@ class StartsBoxes(Protocol):
     """What is needed of an engine."""
 
     testers: Testers
+
+    @property
+    def level(self) -> Level:
+        """What it promises."""
 
     def box(
         self,
@@ -60,7 +64,8 @@ def run_paired(
     """
     results: list[TestResult] = []
     due = time.monotonic() + limits.total_seconds
-    found = without_code(suite)
+    # At level process a program has the user of the tests' process, and could change one that takes the next program.
+    found = without_code(suite) if engine.level > Level.PROCESS else None
     plain, exact = found or (suite, False)
     while len(results) < len(suite.tests):
         left = due - time.monotonic()
@@ -119,7 +124,7 @@ def _entry(test: object, *, exact: bool) -> dict[str, Any]:
 
 
 def _no_object(value: object) -> object:
-    raise SandboxError(f"a test has a {type(value).__name__}, which is no plain value")
+    raise UnusableTestsError(f"a test has a {type(value).__name__}, which is no plain value")
 
 
 @dataclass(eq=False, slots=True)
@@ -172,8 +177,10 @@ class _Pair:
                 message = self._next(control, limits)
                 if message is None:
                     return [*results, TestResult(TestStatus.TIMEOUT, "its time was over")]
-                if "failed" in message or "broken" in message:
-                    raise SandboxError(message.get("failed") or f"the tests cannot be run: {message['broken']}")
+                if "failed" in message:
+                    raise SandboxError(message["failed"])
+                if "broken" in message:
+                    raise UnusableTestsError(f"the tests cannot be run: {message['broken']}")
                 if "end" not in message:
                     continue
                 result = self._result(message)
@@ -209,7 +216,7 @@ class _Pair:
     def _result(self, message: dict[str, Any]) -> TestResult:
         status, detail = message["status"], readable(message["detail"])
         if status == "broken":
-            raise SandboxError(f"the tests cannot be run: {detail}")
+            raise UnusableTestsError(f"the tests cannot be run: {detail}")
         if status == TestStatus.EXITED:
             # How it ended says more than that it did.
             # One that has only closed its channel is killed as if it had.

@@ -16,9 +16,18 @@ from typing import Any, Self
 
 import httpx
 
-from burnish.errors import RecipeError, UserError
+from burnish.errors import RecipeError, RunError, UserError
 from burnish.roles.server_client import Request, ServerClient
-from burnish.sandbox.base import Completed, Ending, Level, Limits, SandboxError, TestResult, TestStatus
+from burnish.sandbox.base import (
+    Completed,
+    Ending,
+    Level,
+    Limits,
+    SandboxError,
+    TestResult,
+    TestStatus,
+    UnusableTestsError,
+)
 from burnish.sandbox.server import exchange
 from burnish.sandbox.server.compare import matches
 from burnish.sandbox.stdin_tests import run_stdin_tests, status_of
@@ -42,6 +51,9 @@ _result = _exchange["encode"](_value(*_arguments, **_keywords), _no_object)
 sys.stdout.write("\\n" + _request["mark"] + json.dumps(_result) + "\\n")
 """
 """What the server runs for a call. What the program prints cannot be the expected value unless the program knows it."""
+
+_FIRST_SECONDS = 20.0
+"""Seconds in which a server must answer for the first time."""
 
 
 class SandboxFusion:
@@ -73,6 +85,20 @@ class SandboxFusion:
         return None
 
     def __enter__(self) -> Self:
+        """Asks the server to run an empty program, for a few seconds.
+
+        Raises:
+            RunError: it does not answer, or cannot run it.
+        """
+        try:
+            self._run("", b"", Limits(), min(self._wait_seconds, _FIRST_SECONDS))
+        except SandboxError as error:
+            self.close()
+            raise RunError(
+                given=f"engine: {error}",
+                rule="a server of SandboxFusion runs programs: POST /run_code",
+                remedy="start the server, correct its address, or write engine: local",
+            ) from error
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -85,6 +111,9 @@ class SandboxFusion:
     def run(self, program: str, stdin: bytes, limits: Limits) -> Completed:
         """Runs a Python program as a script; see `Engine`. Output beyond the limit is cut by no server, and counts as
         too much here."""
+        return self._run(program, stdin, limits, self._wait_seconds)
+
+    def _run(self, program: str, stdin: bytes, limits: Limits, seconds: float) -> Completed:
         begun = time.monotonic()
         body = {
             "code": program,
@@ -96,7 +125,7 @@ class SandboxFusion:
         }
         try:
             request = Request("/run_code", "the result of a program", body)
-            answer = self._client.ask(request, self._client.deadline(self._wait_seconds))
+            answer = self._client.ask(request, self._client.deadline(seconds))
         except UserError as error:
             raise SandboxError(error.given) from error
         return completed(answer, limits, time.monotonic() - begun)
@@ -105,10 +134,6 @@ class SandboxFusion:
         """Verdicts of the tests of a suite; see `Engine`."""
         if isinstance(suite.tests[0], StdinTest):
             return run_stdin_tests(self, program, suite, limits, stop_early=stop_early)
-        try:
-            compile(program, "candidate", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            return [TestResult(TestStatus.COMPILE_ERROR, f"{type(error).__name__}: {error}")] * len(suite.tests)
         results: list[TestResult] = []
         due = time.monotonic() + limits.total_seconds
         for test in suite.tests:
@@ -118,6 +143,8 @@ class SandboxFusion:
                 results.append(TestResult(TestStatus.NOT_RUN, "an earlier test failed"))
             else:
                 results.append(self._call(program, test, limits))
+                if results[-1].status is TestStatus.COMPILE_ERROR:
+                    return [results[-1]] * len(suite.tests)
         return results
 
     def _call(self, program: str, test: object, limits: Limits) -> TestResult:
@@ -173,12 +200,12 @@ def as_call(test: object) -> CallTest:
     """The call and the value that an assert statement compares: ``assert f(1, [2]) == 3``.
 
     Raises:
-        SandboxError: it is another statement, which needs the engine on this machine.
+        UnusableTestsError: it is another statement, which needs the engine on this machine.
     """
     assert isinstance(test, AssertTest), "texts for standard input are tested elsewhere"
     call = call_of(test)
     if call is None:
-        raise SandboxError(
+        raise UnusableTestsError(
             "a server can test only statements like assert f(1) == 2, with values; "
             f"engine: local runs {test.source!r:.80}"
         )

@@ -16,6 +16,8 @@ _STATUS = {
     Ending.OUTPUT: TestStatus.OUTPUT,
     Ending.FORBIDDEN: TestStatus.FORBIDDEN,
 }
+_NO_PYTHON = ("SyntaxError:", "IndentationError:", "TabError:")
+"""Last line of a traceback of a program that cannot be compiled. One that prints it fails all the same."""
 
 
 def run_stdin_tests(
@@ -26,10 +28,6 @@ def run_stdin_tests(
     Raises:
         SandboxError: see `Engine.test`.
     """
-    try:
-        compile(program, "main.py", "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return [TestResult(TestStatus.COMPILE_ERROR, f"{type(error).__name__}: {error}")] * len(suite.tests)
     results: list[TestResult] = []
     due = time.monotonic() + limits.total_seconds
     for test in suite.tests:
@@ -40,7 +38,10 @@ def run_stdin_tests(
         if stop_early and results and not results[-1].passed:
             results.append(TestResult(TestStatus.NOT_RUN, "an earlier test failed"))
             continue
-        results.append(verdict(engine.run(program, test.stdin.encode(), limits), test))
+        result = verdict(engine.run(program, test.stdin.encode(), limits), test)
+        if result.status is TestStatus.COMPILE_ERROR:
+            return [result] * len(suite.tests)
+        results.append(result)
     return results
 
 
@@ -56,7 +57,10 @@ def verdict(completed: Completed, test: StdinTest) -> TestResult:
 
 def status_of(completed: Completed) -> TestResult:
     """Verdict of a run that did not succeed."""
-    return TestResult(_STATUS.get(completed.ending, TestStatus.RUNTIME_ERROR), _said(completed))
+    said = _said(completed)
+    if completed.ending is Ending.EXITED and said.startswith(_NO_PYTHON):
+        return TestResult(TestStatus.COMPILE_ERROR, said)
+    return TestResult(_STATUS.get(completed.ending, TestStatus.RUNTIME_ERROR), said)
 
 
 def same_output(got: str, expected: str) -> bool:

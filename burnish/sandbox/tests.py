@@ -36,7 +36,8 @@ class StdinTest:
 
     stdin: str
     stdout: str
-    """Lines are compared without white space at their ends, numbers in them to a relative 1e-6."""
+    """Lines are compared word by word, white space does not count; numbers with a point or an exponent to a relative
+    1e-6."""
 
 
 Test = CallTest | AssertTest | StdinTest

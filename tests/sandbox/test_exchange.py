@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from burnish.sandbox.server.exchange import ClosedError, TooLargeError, decode, encode, receive, send
 from burnish.sandbox.server.compare import matches
+from burnish.sandbox.server.exchange import ClosedError, TooLargeError, decode, encode, receive, send
 
 _SCALARS = (
     st.none()

@@ -65,6 +65,14 @@ def test_endings(engine: LocalEngine, program: str, ending: Ending | None, code:
         assert (done.ending, done.exit_code) == (ending, code)
 
 
+def test_threads_and_exit_functions_belong_to_the_program(engine: LocalEngine) -> None:
+    program = (
+        "import atexit, threading, time\natexit.register(print, 'last')\n"
+        "threading.Thread(target=lambda: (time.sleep(0.05), print('thread'))).start()\nprint('first')"
+    )
+    assert engine.run(program, b"", QUICK).stdout == b"first\nthread\nlast\n"
+
+
 def test_programs_that_wait(engine: LocalEngine) -> None:
     assert engine.run("import time; time.sleep(600)", b"", IMPATIENT).ending is Ending.TIMEOUT
     # The first process of a namespace ignores what it sends itself.

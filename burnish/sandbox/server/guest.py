@@ -7,6 +7,7 @@ and the filter of system calls last, since it forbids what the others need.
 from __future__ import annotations
 
 import _sitebuiltins
+import atexit
 import builtins
 import io
 import os
@@ -17,7 +18,7 @@ import socket
 import sys
 import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from burnish.sandbox.server import candidate, landlock, linux, root, seccomp, session, tester
@@ -164,21 +165,42 @@ def _fresh_state() -> None:
 
 
 def _script(program: str, control: socket.socket) -> int:
-    """Runs a program as the main module, as ``python main.py`` does."""
+    """Runs a program as the main module, as ``python main.py`` does; returns its exit status."""
     control.close()
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
-    code = 1
     try:
-        exec(compile(program, "main.py", "exec", dont_inherit=True), module.__dict__)
-        code = 0
-    except SystemExit as exit_request:
-        code = exit_request.code if isinstance(exit_request.code, int) else int(exit_request.code is not None)
-    except BaseException as error:  # noqa: BLE001 (a program may raise anything)
-        trace = error.__traceback__.tb_next if error.__traceback__ else None
-        traceback.print_exception(type(error), error, trace)
+        code = compile(program, "main.py", "exec", dont_inherit=True)
+    except ValueError as error:  # a null character
+        print(f"SyntaxError: {error}", file=sys.stderr)
+        return 1
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        traceback.print_exception(type(error), error, None)
+        return 1
+    status = _status_of(lambda: exec(code, module.__dict__))
+    waiting = [sys.modules["threading"]._shutdown] if "threading" in sys.modules else []
+    for finish in (*waiting, atexit._run_exitfuncs):
+        status = _status_of(finish) or status
     try:
         sys.stdout.flush()
     except (OSError, ValueError):
-        code = code or 1
-    return code & 0xFF
+        status = status or 1
+    return status & 0xFF
+
+
+def _status_of(action: Callable[[], object]) -> int:
+    """Exit status of an interpreter that does this; prints the traceback of what it raises."""
+    try:
+        action()
+    except SystemExit as request:
+        if isinstance(request.code, int) or request.code is None:
+            return request.code or 0
+        print(request.code, file=sys.stderr)
+        return 1
+    except BaseException as error:  # noqa: BLE001 (a program may raise anything)
+        trace = error.__traceback__
+        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+            trace = trace.tb_next
+        traceback.print_exception(type(error), error, trace)
+        return 1
+    return 0
