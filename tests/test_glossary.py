@@ -143,6 +143,7 @@ TRAININGS: dict[str, dict[str, Any]] = {
         "data": "builtin:code#16",
         "eval_data": "builtin:code/test#8",
         "reward": {"name": "code", "isolation": "process"},
+        "max_resamples": 1,
         "max_new_tokens": 16,
     },
     "no-signal": {"stage": "grpo", "reward": NEVER, "max_resamples": 1},

@@ -14,9 +14,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypedDict
 
+from burnish.builtin.code import answers, code_tests, codings
 from burnish.builtin.documents import documents
 from burnish.builtin.draw import Draw
 from burnish.builtin.instructed import instructed
+from burnish.builtin.programs import ENTRY_POINT
 from burnish.builtin.questions import Split, preferences, problems, questions
 from burnish.builtin.reasoning import reasoning, solutions
 from burnish.builtin.safety import requests
@@ -150,6 +152,24 @@ def _steps(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
         }
 
 
+def _code(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for coding in codings("code", ("train", "rl") if split == "train" else ("test",), seed):
+        yield {
+            "question": coding.question,
+            "solution": coding.task.solution,
+            "entry_point": ENTRY_POINT,
+            "tests": [
+                {"call": ENTRY_POINT, "args": [argument], "expected": expected}
+                for argument, expected in code_tests(coding.task)
+            ],
+        }
+
+
+def _code_chat(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    pairs = answers(("train",), seed) if split == "train" else answers(("test",), seed, buggy=0)
+    return ({"messages": [*_user(question), *_assistant(answer)]} for question, answer in pairs)
+
+
 def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
@@ -169,8 +189,11 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
         "reasoning": BuiltinSet(_reasoning, 6000, 400),
         "reasoning-math": BuiltinSet(_reasoning_math, 4000, 400),
         "steps": BuiltinSet(_steps, 6000, 400),
+        "code": BuiltinSet(_code, 3000, 300),
+        "code-chat": BuiltinSet(_code_chat, 6000, 300),
     }
 )
 """documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the
 answer. instructions: questions with a verifiable instruction. reasoning: conversations with a thought in steps.
-reasoning-math: longer sums with a number as the answer. steps: solutions of such sums with a label for each step."""
+reasoning-math: longer sums with a number as the answer. steps: solutions of such sums with a label for each step.
+code: programming tasks with tests. code-chat: conversations with a program, which may have bugs."""

@@ -38,7 +38,7 @@ class AuditSettings(DatasetSettings, TaskAuditSettings):
     """Settings of `burnish data audit`, given as key=value."""
 
     isolation: Literal["isolated", "restricted", "process"] = "isolated"
-    """Level of isolation that is needed, as of the reward code."""
+    """Level of isolation that is needed, as of the reward code; not for an engine on a server."""
     engine: str = "local"
     """Where programs run: local, or the URL of a SandboxFusion server."""
     max_tests: Positive | None = None
@@ -59,7 +59,7 @@ class AuditSettings(DatasetSettings, TaskAuditSettings):
     def reward(self) -> CodeReward:
         """The reward code with these settings."""
         options = {
-            "isolation": self.isolation,
+            **({"isolation": self.isolation} if "isolation" in self.model_fields_set else {}),
             "engine": self.engine,
             "max_tests": self.max_tests,
             "challenge_tests": self.challenge_tests,

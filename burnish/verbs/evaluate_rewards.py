@@ -5,6 +5,7 @@ The prompts, the sampler and the rewards are those of the stage `rl`.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -89,6 +90,14 @@ class RewardEvalReport:
         return sum(not isinstance(verdict.reward, float) for group in self.verdicts for verdict in group)
 
     @property
+    def failures(self) -> list[tuple[str, int, str]]:
+        """(Reward and kind, number of responses, detail of the first one) of failures: ``code/sandbox``."""
+        parts = [part for group in self.verdicts for verdict in group for part in verdict.failures]
+        counts = Counter(f"{name}/{failure.kind}" for name, failure in parts)
+        details = {f"{name}/{failure.kind}": failure.detail for name, failure in reversed(parts)}
+        return [(name, count, details[name]) for name, count in counts.items()]
+
+    @property
     def label_shares(self) -> dict[str, float]:
         """Share of each label of an outcome, as ``code/timeout``; {}: no reward gives labels."""
         return label_shares(verdict for group in self.verdicts for verdict in group)
@@ -104,7 +113,8 @@ class RewardEvalReport:
             value, low, high = (None, None, None) if share is None else (share.value, share.low, share.high)
             metrics |= {f"pass_at_{k}": value, f"pass_at_{k}_low": low, f"pass_at_{k}_high": high}
         labels = {"labels": shares} if (shares := self.label_shares) else {}
-        return {**head, **metrics, "ungraded": self.ungraded, **labels}
+        failures = {"failures": {name: count for name, count, _ in found}} if (found := self.failures) else {}
+        return {**head, **metrics, "ungraded": self.ungraded, **failures, **labels}
 
     def samples(self) -> list[dict[str, Any]]:
         """Every response with its verdict; a failure is null."""
@@ -127,7 +137,8 @@ class RewardEvalReport:
             if share is not None:
                 rows.append((f"pass@{k}", f"{share.value:.1%} (95 %: {share.low:.1%} to {share.high:.1%})"))
         rows += [(name, f"{share:.1%} of the responses") for name, share in self.label_shares.items() if share]
-        return rows + ([("ungraded", f"{self.ungraded:,} responses")] if self.ungraded else [])
+        rows += [("ungraded", f"{self.ungraded:,} responses")] if self.ungraded else []
+        return rows + [(name, f"{count:,} responses, such as: {detail:.200}") for name, count, detail in self.failures]
 
 
 def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | None = None) -> RewardEvalReport:

@@ -20,6 +20,16 @@ from burnish.stages.run import stage_names
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 HERE = {
+    "code-mbpp": {
+        "model": "builtin:tiny",
+        "rl.data": "builtin:code",
+        "rl.eval_data": "builtin:code/test",
+        "rl.prompt_template": "null",
+        "rl.max_resamples": "1",
+        "rl.chat_template": "chatml",
+        "rl.groups_per_step": "4",
+        "rl.max_new_tokens": "8",
+    },
     "distill-off-policy": {"distill.teacher": "builtin:small", "distill.data": "builtin:reasoning-math#32"},
     "distill-on-policy": {"distill.teacher": "builtin:small"},
     "distill-qwen3": {
@@ -80,4 +90,5 @@ def test_three_steps(name: str, tmp_path: Path) -> None:
     done = burnish.run(path, *overrides(changes), f"output={tmp_path / 'run'}")
     assert done.steps == 3 * len(stages)
     lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(line["stage"], line["step"]) for line in lines] == [(stage, k) for stage in stages for k in (1, 2, 3)]
+    steps = [(line["stage"], line["step"]) for line in lines if "alert" not in line]
+    assert steps == [(stage, k) for stage in stages for k in (1, 2, 3)]

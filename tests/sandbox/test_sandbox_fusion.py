@@ -7,12 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
-from burnish.errors import RecipeError
+from burnish.errors import RecipeError, RunError
 from burnish.sandbox.base import Ending, Limits, SandboxError, TestStatus
 from burnish.sandbox.sandbox_fusion import SandboxFusion, as_call, completed
 from burnish.sandbox.tests import AssertTest, CallTest, StdinTest, TestSuite
@@ -60,14 +61,22 @@ def _run(body: dict[str, Any]) -> dict[str, Any]:
     return {"status": status, "message": "", "run_result": {**result, "stdout": done.stdout, "stderr": done.stderr}}
 
 
-@pytest.fixture(scope="module")
-def engine() -> Iterator[SandboxFusion]:
+@contextmanager
+def stand_in() -> Iterator[str]:
+    """Context manager of a server; gives its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _StandIn)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    with SandboxFusion(f"http://127.0.0.1:{server.server_port}/") as found:
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[SandboxFusion]:
+    with stand_in() as url, SandboxFusion(url) as found:
         yield found
-    server.shutdown()
-    server.server_close()
 
 
 def test_a_script(engine: SandboxFusion) -> None:
@@ -119,8 +128,11 @@ def test_a_failure_of_the_server_is_no_verdict(engine: SandboxFusion) -> None:
         engine.run("'break the server'", b"", LIMITS)
     with pytest.raises(SandboxError, match="failed"):
         completed({"status": "Success"}, LIMITS, 0.0)
-    with SandboxFusion("http://127.0.0.1:9", wait_seconds=0.2) as nobody, pytest.raises(SandboxError):
+    nobody = SandboxFusion("http://127.0.0.1:9", wait_seconds=0.2)
+    with pytest.raises(SandboxError):
         nobody.run("1", b"", LIMITS)
+    with pytest.raises(RunError), nobody:  # a run is told before it begins
+        pass
 
 
 def test_statements_that_a_server_cannot_test() -> None:

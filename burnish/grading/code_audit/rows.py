@@ -11,15 +11,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
+from burnish.errors import RunError
 from burnish.grading.code_audit.findings import CodeTask, Finding, FindingKind, TaskAudit
 from burnish.grading.code_audit.settings import TaskAuditSettings
 from burnish.grading.code_audit.task import audit
 from burnish.rewards.code.program import program_of, stub_of
 from burnish.rewards.code.reward import CodeReward, gold_program
 from burnish.rewards.code.suites import first_tests, for_program, last_request, row_suite, used_names
+from burnish.rewards.code.usual_imports import with_usual_imports
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.verdict import UnusableRow
-from burnish.sandbox.base import Engine, Level
+from burnish.sandbox.base import Engine, Level, SandboxError
 from burnish.sandbox.local import LocalEngine
 
 _AHEAD = 8
@@ -43,7 +45,7 @@ def code_task(reward: CodeReward, view: ResponseView, where: str) -> CodeTask | 
         names = used_names(suite)
         gold = program_of(given, "auto", names, stub_of(last_request(view), names)) or gold
     if gold is not None:
-        suite = for_program(suite, gold)
+        suite, gold = for_program(suite, gold), with_usual_imports(gold, suite)
     return CodeTask(where, first_tests(suite, reward.max_tests), gold)
 
 
@@ -68,6 +70,9 @@ def audits(
         settings: limits, and numbers of programs.
         seed: draws mutants and inputs.
         workers: number of tasks that are audited at a time; None: that of the cores.
+
+    Raises:
+        RunError: the sandbox failed.
     """
     threads = workers or len(os.sched_getaffinity(0))
     pool = ThreadPoolExecutor(threads)
@@ -84,7 +89,17 @@ def audits(
 
 
 def _result(engines: Sequence[Engine], task: CodeTask | TaskAudit, settings: TaskAuditSettings, seed: int) -> TaskAudit:
-    return task if isinstance(task, TaskAudit) else audit(engines, task, settings, seed)
+    if isinstance(task, TaskAudit):
+        return task
+    try:
+        return audit(engines, task, settings, seed)
+    except SandboxError as error:
+        raise RunError(
+            given=f"{task.where}: the sandbox failed: {error}",
+            rule="an audit needs a sandbox that works: its failures say nothing of a row",
+            remedy="see whether the machine has memory left, or whether the server runs, and begin again; fewer "
+            "--workers need less memory",
+        ) from error
 
 
 @contextmanager

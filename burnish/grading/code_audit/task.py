@@ -15,7 +15,7 @@ from burnish.grading.code_audit.calls import KnownCall, expected_values, hints, 
 from burnish.grading.code_audit.findings import CodeTask, Finding, FindingKind, TaskAudit
 from burnish.grading.code_audit.probes import call_probes, difference, stdin_probes
 from burnish.grading.code_audit.settings import TaskAuditSettings
-from burnish.sandbox.base import Engine, Limits, SandboxError, TestResult, TestStatus
+from burnish.sandbox.base import Engine, Limits, TestResult, TestStatus, UnusableTestsError
 from burnish.sandbox.mutants import Mutant, MutantKind, edited, seeded
 from burnish.sandbox.tests import StdinTest, TestSuite
 from burnish.sandbox.wrong_programs import (
@@ -38,11 +38,14 @@ def audit(engines: Sequence[Engine], task: CodeTask, settings: TaskAuditSettings
         task: the task.
         settings: limits, and numbers of programs.
         seed: draws mutants and inputs.
+
+    Raises:
+        SandboxError: the sandbox failed, which says nothing of the task.
     """
     try:
         return _Audit(engines, task, settings, random.Random(f"{seed} {task.where}")).result()
-    except SandboxError as error:
-        finding = Finding(FindingKind.UNUSABLE, f"the tests cannot be run: {error}")
+    except UnusableTestsError as error:
+        finding = Finding(FindingKind.UNUSABLE, str(error))
         return TaskAudit(task.where, (finding,), len(task.suite.tests))
 
 

@@ -23,6 +23,7 @@ _WRAPPERS = ("tests", "test_cases", "assert_case", "test_list", "public_test_cas
 """Keys of an object that hold its test cases."""
 _STDIN_KINDS = ("stdin", "stdin_stdout", "standard_input")
 _CALL_KINDS = ("functional", "function_call", "call")
+_DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +92,27 @@ def _suite_of_source(source: str, around: Surroundings) -> TestSuite:
     cases = [each for each in functions if each.name.startswith("test") and not each.args.args]
     if cases:
         return _suite_of_functions(source, tree, cases, around)
-    asserts = [each for each in tree.body if isinstance(each, ast.Assert)]
-    if not asserts:
+    return _suite_of_statements(source, tree, around)
+
+
+def _suite_of_statements(source: str, tree: ast.Module, around: Surroundings) -> TestSuite:
+    """Tests of asserts in source text, one each; all are one test if other statements stand between them, or have
+    asserts inside (a loop): they may depend on what was before."""
+    if not any(isinstance(each, ast.Assert) for each in ast.walk(tree)):
         raise UnusableRow(f"the tests are Python without asserts, check(candidate) or test functions: {source!r:.60}")
+    first = next((index for index, each in enumerate(tree.body) if isinstance(each, ast.Assert)), 0)
+    before, after = tree.body[:first], tree.body[first:]
+    if not all(isinstance(each, (ast.Assert, *_DEFINITIONS)) for each in after) or _has_asserts(before):
+        return TestSuite((AssertTest(source),), around.setup)
     others = "\n".join(ast.unparse(each) for each in tree.body if not isinstance(each, ast.Assert))
-    return TestSuite(tuple(AssertTest(ast.unparse(each)) for each in asserts), _text(around.setup, others))
+    asserts = tuple(AssertTest(ast.unparse(each)) for each in after if isinstance(each, ast.Assert))
+    return TestSuite(asserts, _text(around.setup, others))
+
+
+def _has_asserts(statements: Sequence[ast.stmt]) -> bool:
+    """Whether statements, without definitions, have asserts inside."""
+    outside = (each for each in statements if not isinstance(each, _DEFINITIONS))
+    return any(isinstance(inner, ast.Assert) for each in outside for inner in ast.walk(each))
 
 
 def _suite_of_check(source: str, tree: ast.Module, check: ast.FunctionDef, around: Surroundings) -> TestSuite:
@@ -143,7 +160,18 @@ def _suite_of_asserts(texts: Sequence[str], around: Surroundings) -> TestSuite:
     wrong = next((source for source in sources if not source or parsed(source) is None), None)
     if wrong is not None:
         raise UnusableRow(f"a test is {wrong!r:.60}, which is no Python statement")
+    idle = next((source for source in sources if _tests_nothing(source)), None)
+    if idle is not None:
+        raise UnusableRow(f"a test is {idle!r:.60}, a value that any program passes: it needs assert before it")
     return TestSuite(tuple(AssertTest(source) for source in sources), around.setup)
+
+
+def _tests_nothing(source: str) -> bool:
+    """Whether the source of a test is a comparison or another value but for calls, which may raise."""
+    tree = parsed(source)
+    return tree is not None and all(
+        isinstance(each, ast.Expr) and not isinstance(each.value, ast.Call) for each in tree.body
+    )
 
 
 def _suite_of_object(value: Mapping[Any, Any], around: Surroundings) -> TestSuite:

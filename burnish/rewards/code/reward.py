@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from burnish.rewards.code.program import Extract, program_of, stub_of
 from burnish.rewards.code.suites import first_tests, for_program, last_request, row_suite, used_names
+from burnish.rewards.code.usual_imports import with_usual_imports
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.reward import Reward, Seconds
 from burnish.rewards.verdict import LabelledOutcome, UnusableRow
@@ -26,6 +27,10 @@ NO_CODE = "no_code"
 """Label of a response without a program."""
 MARGIN_SECONDS = 15.0
 """Seconds by which `timeout` must exceed the seconds of all tests: for starting processes and reading results."""
+_END_SECONDS = 5.0
+"""Seconds between the failure of a server and the timeout."""
+_LIMITS_OF_SERVERS = frozenset({"wall_seconds", "total_seconds", "memory_mib", "output_kib"})
+"""Limits that hold with an engine on a server."""
 _MAX_BOUNDED_MIB = 2048
 """Memory of a program from which its worker has no memory limit of its own."""
 _GOLD = ("gold", "canonical_solution", "code", "solution", "solutions", "gold_standard_solution")
@@ -47,9 +52,10 @@ class CodeReward(Reward):
     the tests call; answer, all of the answer; auto, the named block, else a completion of the prompt's code, else the
     last block, else all of the answer if it is Python."""
     isolation: Literal["isolated", "restricted", "process"] = "isolated"
-    """Level of isolation that is needed; a machine that offers less refuses the run. Of a server it says nothing."""
+    """Level of isolation that is needed; a machine that offers less refuses the run. Not for an engine on a server."""
     limits: Limits = Field(default_factory=Limits)
-    """Limits of time, memory and output of a program."""
+    """Limits of time, memory and output of a program. A server takes wall_seconds, total_seconds, memory_mib and
+    output_kib only."""
     engine: str = "local"
     """Where programs run: local, on this machine; or the URL of a SandboxFusion server."""
     max_tests: Annotated[int, Field(ge=1)] | None = None
@@ -71,6 +77,22 @@ class CodeReward(Reward):
             raise ValueError(
                 f"timeout: {self.timeout:g} s ends the process that grades, and all tests of a program may take "
                 f"limits.total_seconds: {self.limits.total_seconds:g} s; write timeout: {needed:g} or more"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _the_engine_takes_them(self) -> CodeReward:
+        if self.engine == "local":
+            return self
+        if "isolation" in self.model_fields_set:
+            raise ValueError(
+                f"isolation: {self.isolation} is of this machine, and the server of engine isolates programs as it is "
+                "set up; remove isolation, or write engine: local"
+            )
+        if unknown := sorted(self.limits.model_fields_set - _LIMITS_OF_SERVERS):
+            raise ValueError(
+                f"a server takes the limits {', '.join(sorted(_LIMITS_OF_SERVERS))}, and not {', '.join(unknown)}; "
+                "remove them, or write engine: local"
             )
         return self
 
@@ -97,7 +119,12 @@ class CodeReward(Reward):
         Raises:
             UserError: this machine offers less isolation, or the server cannot be reached.
         """
-        _engine(self.engine, self.isolation)
+        _engine(self.engine, self.isolation, self._wait_seconds)
+
+    @property
+    def _wait_seconds(self) -> float:
+        """Seconds that a server has for one program, so that its failure is told before this process is killed."""
+        return self.timeout - self.limits.total_seconds - _END_SECONDS
 
     def score(self, answer: ResponseView) -> LabelledOutcome:
         suite = row_suite(answer, challenge=self.challenge_tests)
@@ -106,7 +133,8 @@ class CodeReward(Reward):
         if program is None:
             return LabelledOutcome(0.0, NO_CODE)
         chosen = first_tests(for_program(suite, program), self.max_tests)
-        engine = _engine(self.engine, self.isolation)
+        engine = _engine(self.engine, self.isolation, self._wait_seconds)
+        program = with_usual_imports(program, suite)
         results = engine.test(program, chosen, self.limits, stop_early=self.score_by == "all")
         return LabelledOutcome(_score(results, self.score_by), _label(results))
 
@@ -168,7 +196,7 @@ def fenced(program: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _engine(engine: str, isolation: str) -> Engine:
+def _engine(engine: str, isolation: str, wait_seconds: float) -> Engine:
     """The engine of this process, started at the first call and closed when the process ends."""
     # Recipes name the reward where no program is run: neither processes nor a network client is needed there.
     opened: Engine
@@ -179,7 +207,7 @@ def _engine(engine: str, isolation: str) -> Engine:
     else:
         from burnish.sandbox.sandbox_fusion import SandboxFusion
 
-        opened = SandboxFusion(engine)
+        opened = SandboxFusion(engine, wait_seconds=wait_seconds)
     started = opened.__enter__()
     atexit.register(opened.__exit__, None, None, None)
     return started

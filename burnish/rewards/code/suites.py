@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from burnish.rewards.code.cases import Surroundings, json_value, suite_of
 from burnish.rewards.code.program import preamble, stub_of
-from burnish.rewards.code.syntax import BUILTINS, called, free_names, function_in, parsed
+from burnish.rewards.code.syntax import BUILTINS, called, defined, free_names, function_in, parsed
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.verdict import UnusableRow
 from burnish.sandbox.tests import AssertTest, CallTest, TestSuite
@@ -35,6 +36,8 @@ MERGED = (
 """Columns whose tests are one suite."""
 CHALLENGE = "challenge_test_list"
 """Column of MBPP with harder tests."""
+_SOLUTION = "Solution"
+"""Class of programs for LeetCode."""
 _SETUPS = ("setup", "test_setup_code", "test_imports")
 _ENTRY_POINTS = ("entry_point", "fn_name", "func_name")
 
@@ -154,7 +157,7 @@ def used_names(suite: TestSuite) -> frozenset[str]:
 
 def _other_forms(function: str) -> tuple[str, ...]:
     owner, _, method = function.rpartition(".")
-    return (method,) if owner else (f"Solution.{function}",)
+    return (method,) if owner else (f"{_SOLUTION}.{function}",)
 
 
 def for_program(suite: TestSuite, program: str) -> TestSuite:
@@ -163,11 +166,17 @@ def for_program(suite: TestSuite, program: str) -> TestSuite:
     if tree is None or not isinstance(suite.tests[0], CallTest):
         return suite
     tests = [test for test in suite.tests if isinstance(test, CallTest)]
-    places = {
-        name: next((form for form in (name, *_other_forms(name)) if function_in(tree, form) is not None), name)
-        for name in {test.function for test in tests}
-    }
+    names = defined(tree.body)
+    places = {name: _place(tree, names, name) for name in {test.function for test in tests}}
     return replace(suite, tests=tuple(replace(test, function=places[test.function]) for test in tests))
+
+
+def _place(tree: ast.Module, names: frozenset[str], function: str) -> str:
+    """The form of a function's name that a program has; a method may be inherited."""
+    forms = (function, *_other_forms(function))
+    found = next((form for form in forms if function_in(tree, form) is not None), None)
+    inherited = f"{_SOLUTION}.{function}"
+    return found or (inherited if _SOLUTION in names and inherited in forms and function not in names else function)
 
 
 def first_tests(suite: TestSuite, number: int | None) -> TestSuite:

@@ -52,36 +52,26 @@ def ends_in_text(source: str) -> bool:
 
 
 def defined(statements: Sequence[ast.stmt]) -> frozenset[str]:
-    """Names that statements bind where they stand; ``Class.method`` too."""
-    return frozenset(name for statement in statements for name in _bound(statement))
+    """Names that statements bind where they stand; ``Class.method`` too.
 
-
-def _bound(statement: ast.stmt) -> Iterator[str]:
-    match statement:
-        case ast.FunctionDef() | ast.AsyncFunctionDef():
-            yield statement.name
-        case ast.ClassDef():
-            yield statement.name
-            yield from (f"{statement.name}.{each.name}" for each in statement.body if isinstance(each, _Function))
-        case ast.Import() | ast.ImportFrom():
-            yield from ((alias.asname or alias.name).partition(".")[0] for alias in statement.names)
-        case _:
-            # A loop or a condition at the top level of a program binds names there too.
-            nested = [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.stmt)]
-            handlers = [child for child in ast.iter_child_nodes(statement) if isinstance(child, ast.ExceptHandler)]
-            yield from (name for inner in (nested, *(handler.body for handler in handlers)) for name in defined(inner))
-            yield from _stored(statement)
-
-
-def _stored(node: ast.AST) -> Iterator[str]:
-    """Names that a statement assigns, without those inside of functions and comprehensions."""
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-        yield node.id
-    if isinstance(node, _SCOPES):
-        return
-    for child in ast.iter_child_nodes(node):
-        if not isinstance(child, ast.stmt):
-            yield from _stored(child)
+    A loop or a condition at the top level of a program binds names there too. Not recursive: an ``elif`` stands within
+    the one before it, so the text of a response can be nested as deeply as it is long.
+    """
+    names: set[str] = set()
+    pending: list[ast.AST] = list(statements)
+    while pending:
+        match pending.pop():
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
+                names.add(name)
+            case ast.ClassDef(name=name, body=body):
+                names |= {name, *(f"{name}.{each.name}" for each in body if isinstance(each, _Function))}
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                names |= {(alias.asname or alias.name).partition(".")[0] for alias in aliases}
+            case ast.Name(id=name, ctx=ast.Store()):
+                names.add(name)
+            case node if not isinstance(node, _SCOPES):
+                pending += ast.iter_child_nodes(node)
+    return frozenset(names)
 
 
 _SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -107,6 +97,27 @@ def free_names(statements: Sequence[ast.stmt]) -> list[str]:
     return [name for name in free if name not in BUILTINS] or free
 
 
+def unbound(tree: ast.Module) -> list[str]:
+    """Names that a program reads, and binds nowhere, sorted; [] if it imports all names of a module.
+
+    Not recursive, as `defined`.
+    """
+    nodes = list(ast.walk(tree))
+    read = [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)]
+    bound = {node.id for node in nodes if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)}
+    for node in nodes:
+        match node:
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                bound.add(name)
+            case ast.alias(name="*"):
+                return []
+            case ast.alias():
+                bound.add((node.asname or node.name).partition(".")[0])
+            case ast.arg(arg=name):
+                bound.add(name)
+    return sorted(set(read) - bound - BUILTINS)
+
+
 def _bound_inside(node: ast.AST) -> Iterator[str]:
     """Names that a tree binds anywhere: also parameters, and variables of loops and comprehensions."""
     for each in ast.walk(node):
@@ -116,7 +127,7 @@ def _bound_inside(node: ast.AST) -> Iterator[str]:
             case ast.arg():
                 yield each.arg
             case ast.stmt():
-                yield from _bound(each)
+                yield from defined([each])
             case ast.ExceptHandler(name=str(name)):
                 yield name
 

@@ -52,6 +52,8 @@ def test_rows_can_be_pickled():
         ("chat", "sft", "chat"),
         ("math", "sft", "question_answer"),
         ("math", "rl", "task"),
+        ("code", "rl", "task"),
+        ("code-chat", "sft", "chat"),
         ("preferences", "prefer", "preference"),
     ],
 )

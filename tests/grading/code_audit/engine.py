@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Self
 
-from burnish.sandbox.base import Completed, Ending, Level, Limits, SandboxError, TestResult, TestStatus
+from burnish.sandbox.base import Completed, Ending, Level, Limits, TestResult, TestStatus, UnusableTestsError
 from burnish.sandbox.tests import AssertTest, CallTest, StdinTest, Test, TestSuite
 
 PASSED, WRONG = TestResult(TestStatus.PASSED), TestResult(TestStatus.WRONG_ANSWER, "another result")
@@ -74,7 +74,7 @@ class TrustingEngine:
             return TestResult(TestStatus.TIMEOUT, "too many lines")
         except SyntaxError as error:
             return TestResult(TestStatus.COMPILE_ERROR, str(error))
-        except SandboxError:
+        except UnusableTestsError:
             raise
         except AssertionError:
             return WRONG
@@ -85,7 +85,7 @@ class TrustingEngine:
 def _called(names: dict[str, Any], suite: TestSuite, test: AssertTest | CallTest) -> TestResult:
     if isinstance(test, AssertTest):
         if "broken" in test.source:
-            raise SandboxError("the tests cannot be run: broken")
+            raise UnusableTestsError("the tests cannot be run: broken")
         exec(suite.setup, names)
         exec(test.source, names)
         return PASSED

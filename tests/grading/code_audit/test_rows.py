@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
+from burnish.errors import RunError
 from burnish.grading.code_audit.findings import CodeTask, FindingKind, TaskAudit
 from burnish.grading.code_audit.rows import audits, code_task, unusable
 from burnish.grading.code_audit.settings import TaskAuditSettings
 from burnish.rewards.code.reward import CodeReward
 from burnish.rewards.response_view import ResponseView
-from burnish.sandbox.base import Limits, TestResult, TestStatus
+from burnish.sandbox.base import Limits, SandboxError, TestResult, TestStatus
 from burnish.sandbox.tests import AssertTest, CallTest, TestSuite
 from tests.grading.code_audit.engine import TrustingEngine
 
@@ -106,6 +107,17 @@ def test_a_slow_program_holds_up_its_own_task_only() -> None:
 
     results = list(audits([task(number) for number in range(10)], [Waiting()], SETTINGS, workers=2))
     assert len(results) == 10
+
+
+def test_a_failure_of_the_sandbox_is_no_fault_of_a_row() -> None:
+    class Broken(TrustingEngine):
+        def test(
+            self, program: str, suite: TestSuite, limits: Limits, *, stop_early: bool = True
+        ) -> Sequence[TestResult]:
+            raise SandboxError("no process could be started")
+
+    with pytest.raises(RunError, match="the sandbox failed: no process could be started"):
+        list(audits([task(number) for number in range(4)], [Broken()], SETTINGS, workers=2))
 
 
 def test_an_error_of_the_audit_is_not_swallowed() -> None:

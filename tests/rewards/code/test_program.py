@@ -164,3 +164,28 @@ def test_shared_indentation_has_no_meaning(code: str, depth: int) -> None:
 )
 def test_strange_texts_end(text: str) -> None:
     program_of(text, "auto", NAMES, STUB)
+
+
+@pytest.mark.parametrize("depth", [10, 300, 700, 3000])
+@pytest.mark.parametrize(
+    "nested",
+    [
+        "if x == 0:\n    y = 0\n{elifs}",
+        "y = 1{sums}\n",
+        "y = x{names}\n",
+        "y = {nots}1\n",
+    ],
+)
+def test_a_program_that_is_nested_deeply_is_one_or_none(nested: str, depth: int) -> None:
+    """An error would be a failure of the reward, which a response could bring about to avoid being graded."""
+    code = nested.format(
+        elifs="".join(f"elif x == {number}:\n    y = {number}\n" for number in range(1, depth)),
+        sums="+1" * depth,
+        names=".b" * depth,
+        nots="not " * depth,
+    )
+    own = f"{code}def add(a, b):\n    return a + b\n"
+    for stub in ("", "def add(a, b):\n    ...\n"):
+        for text in (own, f"```python\n{own}```"):
+            found = program_of(text, "auto", {"add"}, stub)
+            assert found is None or own.strip() in found

@@ -56,7 +56,7 @@ class FakeEngine:
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     fake = FakeEngine()
-    monkeypatch.setattr(module, "_engine", lambda engine, isolation: fake)
+    monkeypatch.setattr(module, "_engine", lambda *settings: fake)
     return fake
 
 

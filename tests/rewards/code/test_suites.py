@@ -115,6 +115,14 @@ ROWS: dict[str, tuple[ResponseView, TestSuite]] = {
     ),
     # Source text
     "asserts in one text": (view(f"import math\n{ADD}\n{MORE}\n"), TestSuite(ASSERTS.tests, "import math")),
+    "asserts after other statements": (
+        view("x = add(1, 2)\nassert x == 3\nx = add(3, 4)\nassert x == 7"),
+        TestSuite((AssertTest("x = add(1, 2)\nassert x == 3\nx = add(3, 4)\nassert x == 7"),)),
+    ),
+    "asserts in a loop": (
+        view("for a in (1, 2):\n    assert add(a, a) == 2 * a"),
+        TestSuite((AssertTest("for a in (1, 2):\n    assert add(a, a) == 2 * a"),)),
+    ),
     "test functions": (
         view(test=f"from solution import add\n\ndef test_one():\n    {ADD}\n\ndef test_two():\n    {MORE}"),
         TestSuite(
@@ -146,6 +154,7 @@ UNUSABLE: dict[str, tuple[ResponseView, str]] = {
     "a value": (view("3"), "without asserts"),
     "broken JSON": (view(tests="[1,"), "not JSON"),
     "an assert that is no Python": (view(tests=[ADD, "assert ("]), "no Python"),
+    "a comparison that asserts nothing": (view(tests=[ADD, "add(1, 2) == 3"]), "needs assert"),
     "an empty assert": (view(tests=[ADD, " "]), "no Python"),
     "a setup that is no Python": (view(tests=[ADD], setup="import ("), "setup"),
     "fewer outputs": (view(inputs=["1"], outputs=["1", "2"]), "1 inputs and 2 outputs"),
@@ -250,6 +259,7 @@ def test_a_call_goes_where_the_program_has_the_function(named: str) -> None:
     for program, place in {
         "def add(a, b): ...": "add",
         "class Solution:\n    def add(self, a, b): ...": "Solution.add",
+        "class Base:\n    def add(self, a, b): ...\nclass Solution(Base): ...": "Solution.add",
         "x = 1": named,
         "def (": named,
     }.items():

@@ -142,7 +142,7 @@ EXITS = (
     ),
     _exit(
         "marker and exit",
-        "prints what a judge looks for, and ends",
+        "prints what a grader looks for, and ends",
         "import os\nprint('passed', flush=True)\nos._exit(0)",
         judge=Judge.MARKER,
     ),

@@ -25,7 +25,7 @@ def _forged(name: str, tries: str, program: str, expected: Expected, tests: tupl
 FORGED = (
     _forged(
         "marker in all descriptors",
-        "writes what a judge looks for into descriptors 1 to 255, and ends",
+        "writes what a grader looks for into descriptors 1 to 255, and ends",
         "everywhere(b'passed\\n')\nos._exit(0)",
         everywhere("exited", "runtime_error"),
     ),
@@ -111,7 +111,7 @@ FORGED = (
     ),
     _forged(
         "exec is patched",
-        "replaces exec and compile, by which a judge runs the tests",
+        "replaces exec and compile, by which a grader runs the tests",
         "import builtins\n"
         "builtins.exec = builtins.eval = builtins.compile = lambda *_, **__: None\n"
         "def solve(x): return 0",
@@ -120,7 +120,7 @@ FORGED = (
     Attack(
         "pickle that runs code",
         "forged verdict",
-        "returns an object that ends the process of the judge with status 0 when it is read",
+        "returns an object that ends the process of the grader with status 0 when it is read",
         "import os\nclass Read:\n    def __reduce__(self): return os._exit, (0,)\ndef solve(x): return Read()",
         everywhere("wrong_answer"),
         Judge.PICKLE,
