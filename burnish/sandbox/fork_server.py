@@ -45,7 +45,8 @@ class ForkServer:
         if lacks := missing(level):
             raise _refused(level, lacks)
         found = cls._try(level, seed, ())
-        if isinstance(found, str) and level >= Level.ISOLATED and shutil.which(_BUBBLEWRAP[0]):
+        helped = level >= Level.ISOLATED and os.geteuid() != 0 and shutil.which(_BUBBLEWRAP[0]) is not None
+        if isinstance(found, str) and helped:
             direct, found = found, cls._try(level, seed, _BUBBLEWRAP)
             if isinstance(found, str):
                 found = f"{direct}; through bubblewrap: {found}"

@@ -181,3 +181,35 @@ def test_it_does_so_for_another_user(level: Level, attack: Attack, of_nobody: di
 @pytest.mark.parametrize(("level", "attack"), pairs([pair for pair in PROMISED if pair[1].category not in OF_USERS]))
 def test_it_does_so_for_another_user_with_all(level: Level, attack: Attack, of_nobody: dict[Level, OfNobody]) -> None:
     _of_nobody(level, attack, of_nobody)
+
+
+_THROUGH_BUBBLEWRAP = """
+from burnish.sandbox import fork_server
+from burnish.sandbox.base import Level, Limits
+from burnish.sandbox.local import LocalEngine
+
+direct = fork_server.ForkServer._try
+
+def refused(level, seed, prefix):  # as a policy does that lets bubblewrap alone make user namespaces
+    return direct(level, seed, prefix) if prefix else "Operation not permitted"
+
+fork_server.ForkServer._try = refused
+with LocalEngine(Level.ISOLATED) as engine:
+    done = engine.run("import os; print(os.getpid(), os.listdir(), os.path.exists('/home'))", b"", Limits())
+    print(done.stdout.decode(), engine._server.popen.args[0])
+"""
+
+
+def test_bubblewrap_makes_the_namespaces_where_a_user_may_not() -> None:
+    if shutil.which("bwrap") is None:
+        pytest.skip("there is no bubblewrap")
+    python, environment = interpreter()
+    done = subprocess.run(
+        [*_SETPRIV, python, "-c", _THROUGH_BUBBLEWRAP],
+        check=False,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.split() == ["1", "[]", "False", "bwrap"], done.stderr

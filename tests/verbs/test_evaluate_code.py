@@ -101,3 +101,12 @@ def test_the_prompt_has_no_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         folder.mkdir()
         _, sampler = evaluated(folder, monkeypatch, row, [DOUBLE])
         assert "assert" not in make_tokenizer().decode(sampler.prompts[0].tolist())
+
+
+def test_responses_that_were_not_graded_are_told_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report, _ = evaluated(tmp_path, monkeypatch, MBPP | {"test_list": []}, [DOUBLE, "No."])
+    figures = report.figures()
+    assert (figures["ungraded"], figures["failures"]) == (2, {"code/unusable_row": 2})
+    assert dict(report.table())["code/unusable_row"].startswith("2 responses, such as: the row has no tests")
