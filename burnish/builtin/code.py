@@ -33,7 +33,7 @@ NUM_TESTS = 6
 """Tests of a task."""
 BUGGY = 0.5
 """Probability of each bug that an answer in a chat may have."""
-_OPENINGS = ("Write a function {call} that returns {wanted}.", "Define {call}, which returns {wanted}.")
+_OPENINGS = ("Write {call}, which returns {wanted}.", "Define {call}, which returns {wanted}.")
 
 
 @dataclass(frozen=True, slots=True)

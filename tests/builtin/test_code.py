@@ -51,13 +51,13 @@ def task_of(wanted: str) -> CodeTask:
 @pytest.mark.parametrize(
     ("wanted", "argument", "expected"),
     [
-        ("the sum of x * 3 for every x in xs that is even", [1, 2, -4, 7], -6),
-        ("a sorted list of x - 1 for every x in xs with x > 4", [9, 4, 5], [4, 8]),
-        ("the largest of x + 1 for every x in xs that is divisible by 3, or 0 if there is none", [1, 2], 0),
-        ("a list of x for every x in xs with x < 5", [5, 4, -1], [4, -1]),
-        ("a list of x * x for every x from 1 to n that is odd", 5, [1, 9, 25]),
-        ("n * 2 if n > 3, otherwise n + 1", 3, 4),
-        ("n - 1 if n is divisible by 4, otherwise n * n", -8, -9),
+        ("the sum of x*3 for every x in xs that is even", [1, 2, -4, 7], -6),
+        ("a sorted list of x-1 for every x in xs with x>4", [9, 4, 5], [4, 8]),
+        ("the largest of x+1 for every x in xs that is divisible by 3, or 0 if there is none", [1, 2], 0),
+        ("a list of x for every x in xs with x<5", [5, 4, -1], [4, -1]),
+        ("a list of x*x for every x from 1 to n that is odd", 5, [1, 9, 25]),
+        ("n*2 if n>3, otherwise n+1", 3, 4),
+        ("n-1 if n is divisible by 4, otherwise n*n", -8, -9),
         ("the last 3 characters of s, in capital letters, reversed", "baker", "REK"),
         ("the first word of s, repeated 2 times", "red owl", "redred"),
         ("the first character of s, with a ? at the end", "ox", "o?"),
@@ -100,7 +100,7 @@ def test_no_other_task_is_solved_by_a_solution() -> None:
 
 def test_there_are_thousands_of_tasks_and_their_parts_are_in_every_use() -> None:
     tasks = [task for kind in KINDS for task in code_tasks(kind)]
-    assert len(tasks) > 3000
+    assert len(tasks) > 2500
     assert len({task.wanted for task in tasks}) == len({task.expression for task in tasks}) == len(tasks)
     for kind in KINDS:
         words = {use: set() for use in ("train", "rl", "test")}
@@ -122,14 +122,14 @@ def test_no_task_is_in_two_splits_and_chats_show_a_part() -> None:
 
 
 def test_bugs_by_hand() -> None:
-    task = task_of("the largest of x * x for every x in xs with x > 4, or 0 if there is none")
-    assert task.expression == "max((x * x for x in xs if x > 4), default=0)"
-    assert "max(x * 2 for x in xs if x >= 4)" in task.flawed
+    task = task_of("the largest of x*x for every x in xs with x>4, or 0 if there is none")
+    assert task.expression == "max((x*x for x in xs if x>4), default=0)"
+    assert "max(x*2 for x in xs if x>=4)" in task.flawed
     assert len(task.flawed) == 7
-    (bug,) = bugs_of("n + 1 if n < 3 else n * 2")
-    assert with_bugs("n + 1 if n < 3 else n * 2", (bug,)) == "n + 1 if n <= 3 else n * 2"
-    assert bugs_of("n + 1") == ()
-    assert with_bugs("n + 1", ()) == "n + 1"
+    (bug,) = bugs_of("n+1 if n<3 else n*2")
+    assert with_bugs("n+1 if n<3 else n*2", (bug,)) == "n+1 if n<=3 else n*2"
+    assert bugs_of("n+1") == ()
+    assert with_bugs("n+1", ()) == "n+1"
 
 
 def test_answers_have_bugs_as_often_as_asked() -> None:

@@ -37,10 +37,10 @@ HASHES = {
     "reasoning-math/test": "275f0428b60e38886a7c46f721134fcb4f427eef25b7f6d4a818ab30998d75be",
     "steps/train": "7153c1bfc821977719192f31971b15cc968ca03123d36492f44133cf9c0987a4",
     "steps/test": "9a5a143e15b7f8e503ce40dcdcdd0317f8343f7bdefdfe09b95994b39a471d14",
-    "code/train": "e19eb0163fd567f7eb4276ab6820459796d371c7a3e7d89f35e4ab4b3a051333",
-    "code/test": "02a87d15f4ae15a166f33e6be27491a2c4fbfd3602880e5e7aedcc48f7935ffd",
-    "code-chat/train": "363dc9ef7a9215ac6cc2890b04eb6add2e25d522eeb3c98d440d4864625edf16",
-    "code-chat/test": "3756c5f765061d69c7100b6af04b03da4bbe7a860d66926dc83beeef0bafd5db",
+    "code/train": "5ab01e539c4bc9498725749f67cbd2fb1761d9a49882ae72c3fd70d4e465a93b",
+    "code/test": "796c6077a104a4d8ff26df446204e649c96a44593c2f9cba986f6c85a37602af",
+    "code-chat/train": "a5e8ada428b3e872582fdd847e0c92f0c4e1099f1def07a67b074e098851c337",
+    "code-chat/test": "0a96a2d96c82c6336496429ebd45d31c8e8b8adb42dcb8aeda693be473c1826f",
 }
 
 
