@@ -58,6 +58,9 @@ CASES = {
         "instructions", "Five is it", None, {"instruction_id_list": ["punctuation:no_comma"], "kwargs": [{}]}
     ),
     "format": Case("format", "It is 5"),
+    "code": Case(
+        {"name": "code", "isolation": "process"}, "```python\ndef five(): return 5\n```", ["assert five() == 5"]
+    ),
     "own": Case(f"{NURSERY}:ends_with_five", "It is 5"),
     "own, lists": Case(f"{NURSERY}:all_end_with_five", "It is 5"),
 }

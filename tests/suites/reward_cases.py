@@ -24,6 +24,8 @@ class RewardCase:
     """Options in the recipe that it cannot do without."""
     others: Mapping[str, object] = field(default_factory=dict)
     """Each of its options → another value, which may give another outcome."""
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    """Options of `others` → the one of `options` beside which they are refused."""
     range: tuple[float, float] = (0.0, 1.0)
     """Smallest and largest outcome by its documentation."""
 
@@ -98,6 +100,7 @@ CASES: Mapping[str, RewardCase] = {
             "max_tests": 2,
             "challenge_tests": True,
         },
+        excluded={"engine": "isolation"},
     ),
     "json_schema": RewardCase(
         answers=((answer('{"a": 1}', schema=OBJECT), 1.0), (answer('{"b": 1}', schema=OBJECT), 0.0)),

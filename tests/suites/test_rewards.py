@@ -65,7 +65,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def written(name: str, world: Path, **changed: object) -> dict[str, Any]:
     """A reward as a recipe has it; models are in the world's folder."""
-    options = {"name": name, **CASES[name].options, **changed}
+    case = CASES[name]
+    left_out = {case.excluded[option] for option in changed if option in case.excluded}
+    kept = {option: value for option, value in case.options.items() if option not in left_out}
+    options = {"name": name, **kept, **changed}
     return {key: str(world / str(value)) if key == "model" else value for key, value in options.items()}
 
 

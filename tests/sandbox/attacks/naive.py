@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.sandbox.attacks.arena import Arena
 from tests.sandbox.attacks.record import Attack, Judge
 
-_SECONDS = 6.0
+_SECONDS = 20.0
 _EXECUTES = """\
 import sys
 space = {"__name__": "candidate"}
