@@ -58,7 +58,7 @@ class ForkServer:
     def _try(cls, level: Level, seed: int, prefix: tuple[str, ...]) -> ForkServer | str:
         """A server that is ready, or why there is none."""
         requests, end = socket.socketpair()
-        options = {"level": int(level), "packages": site.getsitepackages(), "namespaces": bool(prefix)}
+        options = {"level": int(level), "packages": _packages(), "namespaces": bool(prefix)}
         source = _SOURCE.format(root=str(Path(__file__).parents[2]), options=json.dumps(options))
         # Without site (-S) nothing of the environment is imported; -P: nor from the current folder.
         command = [*prefix, sys.executable, "-P", "-S", "-s", "-c", source]
@@ -135,6 +135,12 @@ def best_level() -> Level:
             continue
         return level
     raise AssertionError("level process needs nothing")
+
+
+def _packages() -> list[str]:
+    """Folders of installed packages: those of this interpreter, and others in use (``pip install --user``)."""
+    used = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    return list(dict.fromkeys([*site.getsitepackages(), *used]))
 
 
 def _refused(level: Level, lacks: list[str]) -> UserError:

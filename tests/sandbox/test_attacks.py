@@ -123,7 +123,9 @@ class OfNobody:
     def attack(self, attack: Attack) -> Seen:
         assert self._process.stdin is not None, "its input is a pipe"
         print(ATTACKS.index(attack), file=self._process.stdin, flush=True)
-        return Seen(**self._answer())
+        answer = self._answer()
+        assert "failed" not in answer, answer["failed"]
+        return Seen(**answer)
 
     def close(self) -> None:
         self._process.communicate()
@@ -141,7 +143,7 @@ def interpreter() -> tuple[str, dict[str, str]]:
     if shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv")
     path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
-    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/"}
+    environment = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(ROOT)}
     said = []
     for python, added in ((sys.executable, {}), ("/usr/bin/python3", {"PYTHONPATH": path})):
         command = [*_SETPRIV, python, "-c", _FITS]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from dataclasses import asdict
 
 from burnish.errors import UserError
@@ -21,7 +22,11 @@ def main(level: Level) -> None:
         return
     print(json.dumps({"ready": level.label}), flush=True)
     for line in sys.stdin:
-        print(json.dumps(asdict(trials.attack(ATTACKS[int(line)]))), flush=True)
+        try:
+            answer = asdict(trials.attack(ATTACKS[int(line)]))
+        except Exception:  # one attack that cannot be tried must not end the trials of the others
+            answer = {"failed": traceback.format_exc()}
+        print(json.dumps(answer), flush=True)
     trials.__exit__()
 
 
