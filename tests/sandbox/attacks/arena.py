@@ -29,7 +29,7 @@ class Arena:
         self.word = f"word-{secrets.token_hex(8)}"
         self.mark = f"left-{secrets.token_hex(4)}"
         self._stack = ExitStack()
-        within = tuple(os.path.realpath(path) for path in (sys.prefix, sys.base_prefix))
+        within = tuple(os.path.realpath(path) for path in (sys.prefix, sys.base_prefix, *sys.path))
         names = os.listdir(_HOME) if os.access(_HOME, os.R_OK) else []
         self._names = [name for name in names if not any(str(_HOME / name) in path for path in within)]
         self._victim: subprocess.Popen[bytes] | None = None
