@@ -47,8 +47,8 @@ class Layout:
 
     Sequences are numbered in their packed order, which is depth-first in every prefix tree: the sequences that a token
     belongs to are consecutive, from `entry` (for which it was packed) to `exit`. Token i attends to token j iff
-    entry[j] <= entry[i] <= exit[j] and position j <= position i (and within the window of a sliding layer, which
-    compares positions too).
+    entry[j] <= entry[i] <= exit[j] and position j <= position i, or both are in one block (and within the window of a
+    sliding layer, which compares positions too: position i - position j < window).
     """
 
     segments: tuple[Segment, ...]
@@ -59,11 +59,15 @@ class Layout:
     """[N] int64, number of the last sequence that has the token."""
     positions: Tensor
     """[N] int64, position in the unpacked sequence; every response starts at P."""
+    blocks: Tensor | None = None
+    """[N] int64, number of the block of tokens that also attend to each other in both directions (those of one image);
+    -1: none. None: there are no such blocks."""
 
     def to(self, device: torch.device) -> Layout:
         """The same layout on a device; copies to CUDA do not wait for it."""
         entry, exit_, positions = (move(tensor, device) for tensor in (self.entry, self.exit, self.positions))
-        return replace(self, entry=entry, exit=exit_, positions=positions)
+        blocks = None if self.blocks is None else move(self.blocks, device)
+        return replace(self, entry=entry, exit=exit_, positions=positions, blocks=blocks)
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:

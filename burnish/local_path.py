@@ -1,4 +1,4 @@
-"""Names that are paths, and the existing path that a misspelt one is nearest to.
+"""Names that are paths, the existing path that a misspelt one is nearest to, and the folder of the cache.
 
 Models and data are named by a path or by a name on the hub. A name that looks like a path is never looked up there.
 """
@@ -12,6 +12,13 @@ from pathlib import Path
 
 _CUTOFF = 0.6
 """Smallest similarity of a name that is suggested, 0 to 1 (`difflib`): about one letter in three may differ."""
+
+
+def cache_folder() -> Path:
+    """Returns the cache folder: $BURNISH_CACHE, else burnish in the user's cache folder."""
+    if chosen := os.environ.get("BURNISH_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
 
 
 def looks_like_path(name: str, endings: Sequence[str] = ()) -> bool:

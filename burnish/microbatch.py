@@ -18,7 +18,7 @@ from torch import Tensor
 from burnish.layout import Layout, LayoutBuilder, join_layouts
 from burnish.prefix_tree import PrefixTree
 from burnish.streams import concatenate_streams, present_streams
-from burnish.types import Group, Microbatch, Response
+from burnish.types import Group, MediaRef, Microbatch, Response
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +140,9 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
         sequence_end_positions=torch.cat(
             [m.sequence_end_positions + at for m, at in zip(microbatches, offsets, strict=True)]
         ),
+        media=tuple(
+            (medium, start + at) for m, at in zip(microbatches, offsets, strict=True) for medium, start in m.media
+        ),
         **streams,
         **facts,
         **_membership(facts["sequence_group"], facts["sequence_index"], facts["sequence_siblings"]),
@@ -152,14 +155,16 @@ def build(parts: Sequence[Part]) -> Microbatch:
     tokens: list[Tensor] = []
     scored: list[_Scored] = []
     ends: list[int] = []
+    media: list[tuple[MediaRef, int]] = []
     for part in parts:
         placed = _place(part, builder)
         tokens += placed.tokens
+        media += placed.media
         scored.append(_score_prompt(part.group, placed.prompt, len(ends)))
         for response, own in zip(part.group.responses, placed.responses, strict=True):
             scored.append(_score_response(response, own, len(ends)))
             ends.append(int(own.positions[-1]))
-    facts = _sequence_facts(parts) | {"sequence_end_positions": torch.tensor(ends)}
+    facts = _sequence_facts(parts) | {"sequence_end_positions": torch.tensor(ends), "media": tuple(media)}
     return _assemble(torch.cat(tokens), builder.layout(), scored, facts)
 
 
@@ -182,15 +187,17 @@ class _PlacedPart:
     prompt: Tensor
     """[P] packed position of each token of the prompt."""
     responses: list[_Placed]
+    media: list[tuple[MediaRef, int]]
+    """Images with the packed position of their prompt's first token."""
 
 
 def _place(part: Part, builder: LayoutBuilder) -> _PlacedPart:
     """Adds the sequences of a part to the layout."""
     group, prompt = part.group, len(part.group.prompt)
-    assert not group.media, "groups with images are recorded, and not computed yet"
     tokens: list[Tensor] = []
     of_prompt, before = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     placed: dict[int, list[_Placed]] = {number: [] for number in range(len(group.responses))}
+    media: list[tuple[MediaRef, int]] = []
     for text in part.texts:
         own = group.responses[text.response].tokens[text.start : text.end]
         sequence = torch.cat([before[: text.forked], own]) if text.start else own
@@ -199,10 +206,11 @@ def _place(part: Part, builder: LayoutBuilder) -> _PlacedPart:
         at = builder.add(text.length, text.shared)
         tokens += [sequence[common:]] if text.shared else [group.prompt, sequence]
         of_prompt = of_prompt if len(of_prompt) else at[:prompt]
+        media += [] if text.shared else [(medium, int(at[0])) for medium in group.media]
         begin = text.length - len(own)
         placed[text.response].append(_Placed(at[begin:], at[begin - 1 : -1]))
         before = sequence
-    return _PlacedPart(tokens, of_prompt, [_join_places(places) for places in placed.values()])
+    return _PlacedPart(tokens, of_prompt, [_join_places(places) for places in placed.values()], media)
 
 
 def _join_places(places: Sequence[_Placed]) -> _Placed:

@@ -97,16 +97,20 @@ class Response(Streams):
 
 @dataclass(frozen=True, slots=True)
 class MediaRef:
-    """Reference to a medium in a prompt, never its content. Example: ``MediaRef("image", "cat.png", span=(3, 67))``.
+    """Reference to an image in a prompt, never its content.
 
-    It can be recorded and stored. Packing refuses it, since no model computes images yet.
+    Example: ``MediaRef("image", "/data/cat.png", span=(3, 67), digest="9f86…", num_patches=256)``.
     """
 
     kind: Literal["image"]
     source: str
-    """Path or URL."""
-    span: tuple[int, int] | None = None
-    """Tokens [start, end) of the prompt that stand for it; None: not determined."""
+    """Absolute path of its file."""
+    span: tuple[int, int]
+    """Tokens [start, end) of the prompt that stand for it, from its first image token to its last."""
+    digest: str
+    """sha256 of the file, hexadecimal."""
+    num_patches: int = 0
+    """Patches that the vision tower computes for it."""
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -130,7 +134,7 @@ class Group:
     """True: the group is scored without gradient before the step and is in no denominator; the loss takes constants
     from it (`Loss.with_measurements`; KTO's mismatched pairs)."""
     media: tuple[MediaRef, ...] = ()
-    """Images of the prompt; (): the prompt is text."""
+    """Images of the prompt, in their order; (): the prompt is text. Each is computed once for all responses."""
     tree: PrefixTree | None = None
     """What responses share beyond the prompt; None: nothing that is computed once."""
     metadata: Mapping[str, object] = field(default_factory=dict)
@@ -263,6 +267,8 @@ class Microbatch(Streams):
     """Whether every group of the microbatch has all its responses in it."""
     noise: EmbeddingNoise | None = None
     """Noise on the embeddings; None: none."""
+    media: tuple[tuple[MediaRef, int], ...] = ()
+    """Images in their packed order, each with the packed position of the first token of its prompt."""
 
     def __post_init__(self) -> None:
         check_streams(self, len(self.targets))

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from burnish.config.live_code import with_names
 from burnish.config.user_code import refuse_inside_user_code
-from burnish.data.cache import cache_folder
 from burnish.data.memory import with_stored_rows
 from burnish.errors import ModelError, RecipeError
+from burnish.local_path import cache_folder
 from burnish.model.open import LoadedModel
 from burnish.model.quantization import is_quantized
 from burnish.recipe.read import key_of_stage

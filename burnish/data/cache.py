@@ -24,6 +24,7 @@ from burnish.data.eviction import LOCK, evict, limit, mark_used
 from burnish.data.processes import Process, fork, start_background
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.token_store import TokenStore, join, open_joined, read_tokens, write_tokens
+from burnish.local_path import cache_folder
 
 SAMPLES = "samples"
 """Kind of the entries of this module."""
@@ -35,13 +36,6 @@ _SECONDS_PER_REPORT = 1.0
 _NICE = 5
 """Priority of a background process during training: on a machine without free cores it gets a quarter of one."""
 _JOINED = "samples"
-
-
-def cache_folder() -> Path:
-    """Returns the cache folder: $BURNISH_CACHE, else burnish in the user's cache folder."""
-    if chosen := os.environ.get("BURNISH_CACHE"):
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish"
 
 
 def samples_of(

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from burnish.data.reading.content import cache_folder, new_file
+from burnish.data.reading.content import new_file
 from burnish.data.settings import ROWS_IN_MEMORY, STORED_ROWS_FOLDER
 from burnish.errors import DataError
+from burnish.local_path import cache_folder
 
 KEYS = ("data", "eval_data", "prompts_data")
 """Settings that name rows."""
@@ -149,7 +150,7 @@ def _store(rows: object) -> Path:
 
 
 def _folder() -> Path:
-    return (cache_folder() / STORED_ROWS_FOLDER).absolute()
+    return (cache_folder() / "data" / STORED_ROWS_FOLDER).absolute()
 
 
 def _store_lines(rows: Sequence[Mapping[str, object]]) -> Path:

@@ -20,8 +20,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from burnish.builtin.places import MODELS, PREFIX, small_card, tiny_folder
-from burnish.data.cache import cache_folder
 from burnish.errors import ModelError
+from burnish.local_path import cache_folder
 from burnish.similar import similar
 
 _LAYER = "model.layers."

@@ -94,13 +94,15 @@ def layout_mask(
     layout: Layout, window: int | None, chunk: int | None = None
 ) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """FlexAttention's mask function of (batch, head, query index, key index) for a layout, window and chunk."""
-    window_text, chunk_text = _constant(window), _constant(chunk)
+    window_text, chunk_text, blocks = _constant(window), _constant(chunk), layout.blocks
 
     def visible(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         distance = layout.positions[query] - layout.positions[key]
         sequence = layout.entry[query]
         same_sequence = (layout.entry[key] <= sequence) & (sequence <= layout.exit[key])
         mask = same_sequence & (distance >= 0)
+        if blocks is not None:
+            mask = mask | ((blocks[query] >= 0) & (blocks[query] == blocks[key]))
         if window_text is not None:
             mask = mask & (distance < int(window_text))
         if chunk_text is not None:

@@ -36,6 +36,7 @@ from burnish.model.value_head import (
     state_values,
     values,
 )
+from burnish.model.vision import PlacedMedia, Vision
 from burnish.packing import pack, whole_parts
 from burnish.types import VALUE_SCORES, Group, Microbatch, Score, TokenScores
 
@@ -61,6 +62,8 @@ class Model:
     """With a teacher, for `Score.DIVERGENCE`; None: there is none."""
     critic_head: nn.Linear | None = None
     """A value head of the adapter's own, [1, H]; None: values are those of a reward model, if it is one."""
+    vision: Vision | None = None
+    """Images of prompts; None: prompts are text."""
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -111,19 +114,39 @@ class Model:
         layout = microbatch.layout
         with perturbed(self.causal_lm.get_input_embeddings(), microbatch):
             if self.route is not Route.UNPACKED:
-                return self.decode(microbatch.tokens, layout.positions, layout)
+                return self.decode(microbatch.tokens, layout.positions, layout, microbatch.media)
+            assert not microbatch.media, "families with images are computed packed"
             assert all(segment.context_length == 0 for segment in layout.segments), "unpacked sequences share no prompt"
             sequences = microbatch.tokens.split([segment.length for segment in layout.segments])
-            return torch.cat([self._decode(tokens) for tokens in sequences])
+            return torch.cat([self._decode(input_ids=tokens[None]) for tokens in sequences])
 
-    def decode(self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding) -> Tensor:
-        """[N, H], the last hidden states of N tokens [N] at positions [N], which attend to each other by the layout."""
-        return self._decode(tokens, position_ids=positions[None], layout=layout)
+    def decode(
+        self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding, media: PlacedMedia = ()
+    ) -> Tensor:
+        """[N, H], the last hidden states of N tokens [N] at positions [N], which attend to each other by the layout.
 
-    def _decode(self, tokens: Tensor, **others: Any) -> Tensor:
+        Args:
+            tokens: ids.
+            positions: for the rotary embedding.
+            layout: visibility.
+            media: images among the tokens; those of microbatches and prefills.
+        """
+        if not media:
+            return self._decode(input_ids=tokens[None], position_ids=positions[None], layout=layout)
+        assert self.vision is not None, "a model that gets images has a vision tower"
+        assert not isinstance(layout, Decoding), "images are in prompts"
+        with self.adapter_active():
+            embedded = self.vision.embeddings(self.causal_lm, tokens, media)
+        bare = layout.layout if isinstance(layout, Prefill) else layout
+        positions, bare = self.vision.positions(self.causal_lm, tokens, bare, media)
+        shown = replace(layout, layout=bare) if isinstance(layout, Prefill) else bare
+        position_ids = positions[None] if positions.dim() == 1 else positions[:, None]
+        return self._decode(inputs_embeds=embedded[None], position_ids=position_ids, layout=shown)
+
+    def _decode(self, **arguments: Any) -> Tensor:
         """[N, H], the last hidden states of one row of N tokens."""
         with self.adapter_active():
-            output = decoder_of(self.causal_lm)(input_ids=tokens[None], use_cache=False, **others)
+            output = decoder_of(self.causal_lm)(use_cache=False, **arguments)
         hidden: Tensor = output.last_hidden_state[0]
         return hidden
 

@@ -49,7 +49,7 @@ def attend_segments(query: Tensor, key: Tensor, value: Tensor, layout: Layout, o
             context = [beginnings[piece] for piece in segment.context]
             k = torch.cat([*(part for before, _ in context for part in before), k], dim=2)  # noqa: PLW2901
             v = torch.cat([*(part for _, before in context for part in before), v], dim=2)  # noqa: PLW2901
-        outputs.append(_attend(q, k, v, segment, options))
+        outputs.append(_attend(q, k, v, segment, _two_way(layout, segment), options))
     return torch.cat(outputs, dim=2).to(narrow)
 
 
@@ -76,12 +76,14 @@ def _beginnings(
     return found
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, segment: Segment, options: AttentionOptions) -> Tensor:
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, segment: Segment, two_way: Tensor | None, options: AttentionOptions
+) -> Tensor:
     """Causal attention of a segment over its context and itself."""
     if options.softcap is not None:
-        return _attend_capped(query, key, value, _visible(segment, options, query.device), options)
-    square = not segment.context and options.sees_all(segment.length)
-    mask = None if square else _visible(segment, options, query.device)
+        return _attend_capped(query, key, value, _visible(segment, two_way, options, query.device), options)
+    square = not segment.context and options.sees_all(segment.length) and two_way is None
+    mask = None if square else _visible(segment, two_way, options, query.device)
     if options.sinks is not None:
         return _attend_with_sink(query, key, value, mask, options.sinks, _scaling(query, options))
     return _attend_plain(query, key, value, mask, options.scaling)
@@ -136,12 +138,25 @@ def _scaling(query: Tensor, options: AttentionOptions) -> float:
     return query.shape[-1] ** -0.5 if options.scaling is None else options.scaling
 
 
-def _visible(segment: Segment, options: AttentionOptions, device: torch.device) -> Tensor:
+def _two_way(layout: Layout, segment: Segment) -> Tensor | None:
+    """[queries, keys] bool, True for tokens of one block; None: the segment's own tokens are in none."""
+    if layout.blocks is None:
+        return None
+    own = layout.blocks[segment.start : segment.start + segment.length]
+    if not bool((own >= 0).any()):
+        return None
+    pieces = [layout.blocks[start : start + length] for start, length in segment.context]
+    return (own[:, None] >= 0) & (own[:, None] == torch.cat([*pieces, own])[None, :])
+
+
+def _visible(segment: Segment, two_way: Tensor | None, options: AttentionOptions, device: torch.device) -> Tensor:
     """[queries, keys] bool; positions of context and segment are contiguous, so indices take their place."""
     num_keys = segment.context_length + segment.length
     query_position = torch.arange(segment.context_length, num_keys, device=device)[:, None]
     key_position = torch.arange(num_keys, device=device)[None, :]
     visible = key_position <= query_position
+    if two_way is not None:
+        visible = visible | two_way
     if options.window is not None:
         visible = visible & (query_position - key_position < options.window)
     if options.chunk is not None:

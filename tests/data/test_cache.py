@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 
 import burnish.data.cache
 from burnish.builtin.tiny import make_tokenizer
-from burnish.data.cache import cache_folder, samples_of
+from burnish.data.cache import samples_of
 from burnish.data.formats.known import FORMATS
 from burnish.data.processes import Worker
 from burnish.data.read import read_rows
@@ -26,6 +26,7 @@ from burnish.data.sample_builder import SampleBuilder
 from burnish.data.template import Template, choose_template
 from burnish.data.token_store import TokenStore, open_joined
 from burnish.data.writer import Writer
+from burnish.local_path import cache_folder
 
 Write = Callable[..., str]
 

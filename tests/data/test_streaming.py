@@ -12,13 +12,13 @@ from transformers import PreTrainedTokenizerBase
 
 import burnish.data.streaming
 from burnish.builtin.tiny import make_tokenizer
-from burnish.data.cache import cache_folder
 from burnish.data.dataset import DatasetSpec, TokenizedDataset
 from burnish.data.read import read_rows
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.streaming import StreamingDataset
 from burnish.data.template import Template, choose_template
 from burnish.errors import DataError
+from burnish.local_path import cache_folder
 from burnish.sources.rows import RowSource
 from burnish.types import Group
 

@@ -17,9 +17,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 import burnish
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import TEMPLATE, write_untrained
-from burnish.data.cache import cache_folder
 from burnish.errors import DataError, ModelError, RecipeError, RunError
 from burnish.evaluate.teacher_kl import TeacherKL
+from burnish.local_path import cache_folder
 from burnish.model.snapshot import Snapshot
 from burnish.recipe.read import stage_recipe
 from burnish.stages.context import StageContext

@@ -22,7 +22,7 @@ from typing import BinaryIO, Protocol
 import zstandard
 
 from burnish.errors import DataError
-from burnish.local_path import nearest_path
+from burnish.local_path import cache_folder, nearest_path
 
 CHUNK = 1 << 22
 """Bytes per read of a whole file."""
@@ -204,7 +204,7 @@ def _check_magic(path: str, beginning: bytes) -> None:
 def _unpacked(file: Path, ending: str) -> Content:
     with file.open("rb") as compressed:
         name = hashlib.file_digest(compressed, "sha256").hexdigest()
-        unpacked_file = cache_folder() / "unpacked" / name
+        unpacked_file = cache_folder() / "data" / "unpacked" / name
         if unpacked_file.is_file():
             return FileContent.of(unpacked_file)
         compressed.seek(0)
@@ -259,10 +259,3 @@ def new_file(place: Path) -> Iterator[BinaryIO]:
         os.replace(part, place)
     finally:
         part.unlink(missing_ok=True)
-
-
-def cache_folder() -> Path:
-    """Returns the folder of unpacked files: data in $BURNISH_CACHE, else in burnish in the user's cache folder."""
-    if chosen := os.environ.get("BURNISH_CACHE"):
-        return Path(chosen) / "data"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "burnish" / "data"

@@ -16,11 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from burnish.data.reading.content import LFS_POINTER, cache_folder, check_beginning, expanded, new_file, unreadable
+from burnish.data.reading.content import LFS_POINTER, check_beginning, expanded, new_file, unreadable
 from burnish.data.reading.spans import no_rows
 from burnish.data.row import Row
 from burnish.data.rows import Indices, Rows
 from burnish.errors import DataError
+from burnish.local_path import cache_folder
 
 IN_MEMORY = 1 << 26
 """Maximum bytes of a Parquet file, or of a compressed Arrow file, that is held in memory."""
@@ -108,7 +109,7 @@ def _reachable(file: Path, kind: Kind, identity: str) -> Path:
     """Returns a file with access to single rows: this one, or its copy in the cache folder."""
     if file.stat().st_size <= IN_MEMORY or (kind == "arrow" and not _is_compressed(file)):
         return file
-    converted = cache_folder() / "tables" / f"{identity}.arrow"
+    converted = cache_folder() / "data" / "tables" / f"{identity}.arrow"
     if not converted.is_file():
         batches = iter(_read_batches(file, kind))
         first = next(batches)

@@ -1,0 +1,138 @@
+"""Image processing of a model: the text that stands for an image in a prompt, and its pixels.
+
+Made once per model (`ImageProcessing.load`), used in worker processes that tokenize and where a microbatch is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+
+from burnish.errors import ModelError
+from burnish.types import MediaRef
+from burnish.vision.errors import image_error
+from burnish.vision.families.family import ImageText, Pixels, VisionFamily
+from burnish.vision.pictures import read_file, read_picture
+from burnish.vision.registry import family_of
+from burnish.vision.settings import ImageSettings
+
+CACHED_BYTES = 512 * 2**20
+"""Memory for pixels of images that were used last."""
+_NOT_PIXELS = ("num_crops", "rows", "cols")
+"""Outputs of image processors that models do not take."""
+
+
+@dataclass(eq=False)
+class ImageProcessing:
+    """Image processor of a model, with its family. Picklable without its cache of pixels."""
+
+    family: VisionFamily
+    processor: Any
+    """The image processor of transformers, by Pillow."""
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of the image processor for the resolution of the settings."""
+    _texts: dict[tuple[int, int], ImageText] = field(default_factory=dict)
+    _pixels: OrderedDict[str, Pixels] = field(default_factory=OrderedDict)
+    _cached: int = 0
+
+    @classmethod
+    def load(
+        cls,
+        place: str,
+        config: PreTrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        settings: ImageSettings | None = None,
+    ) -> ImageProcessing | None:
+        """The image processing of a model; None: it takes text alone.
+
+        Args:
+            place: folder or hub name of the model.
+            config: its configuration.
+            tokenizer: its tokenizer.
+            settings: resolution; None: as the model's image processor has it.
+
+        Raises:
+            ModelError: the model has no image processor that transformers reads with Pillow.
+            DataError: its resolution is fixed.
+        """
+        family = family_of(config)
+        if family is None:
+            return None
+        try:
+            processor = AutoImageProcessor.from_pretrained(place, backend="pil")
+        except (OSError, ValueError, ImportError, KeyError) as error:
+            raise ModelError(
+                given=f"{place} has no image processor: {' '.join(str(error).split())[:200]}",
+                rule="a vision-language model has a preprocessor_config.json beside its weights",
+                remedy="copy it from the model that this one was made from",
+            ) from error
+        chosen = settings or ImageSettings()
+        return cls(
+            family, processor, config, tokenizer, family.resized(processor, chosen.min_pixels, chosen.max_pixels)
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_pixels": OrderedDict(), "_cached": 0}
+
+    @property
+    def mark(self) -> str:
+        """Text of an image in what the chat template writes."""
+        return self.family.mark(self.tokenizer)
+
+    @property
+    def identity(self) -> str:
+        """sha256 of what determines texts and pixels."""
+        own = self.processor.to_dict()
+        parts = [self.family.name, own, dict(self.arguments), self.text_of(64, 64).text]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+    def text_of(self, width: int, height: int) -> ImageText:
+        """Text of an image of so many pixels, which determine it."""
+        if (width, height) not in self._texts:
+            processed = self._processed(Image.new("RGB", (width, height)))
+            self._texts[width, height] = self.family.text_of(processed, self.config, self.tokenizer)
+        return self._texts[width, height]
+
+    def pixels_of(self, medium: MediaRef) -> Pixels:
+        """Pixels of an image, from the cache or its file.
+
+        Raises:
+            DataError: the file is missing, or not what it was when the data set was tokenized.
+        """
+        if medium.digest in self._pixels:
+            self._pixels.move_to_end(medium.digest)
+            return self._pixels[medium.digest]
+        data = read_file(Path(medium.source))
+        if hashlib.sha256(data).hexdigest() != medium.digest:
+            raise image_error(
+                medium.source, "was changed after the data set was tokenized", "give the new image a name of its own"
+            )
+        processed = self._processed(read_picture(data, medium.source))
+        pixels = {name: value for name, value in processed.items() if name not in _NOT_PIXELS}
+        self._keep(medium.digest, pixels)
+        return pixels
+
+    def _processed(self, picture: Image.Image) -> Mapping[str, Any]:
+        rows = {"return_row_col_info": True} if hasattr(self.processor, "return_row_col_info") else {}
+        processed: Mapping[str, Any] = self.processor(images=[picture], return_tensors="pt", **rows, **self.arguments)
+        return processed
+
+    def _keep(self, digest: str, pixels: Pixels) -> None:
+        self._pixels[digest] = pixels
+        self._cached += _size(pixels)
+        while self._cached > CACHED_BYTES and len(self._pixels) > 1:
+            self._cached -= _size(self._pixels.popitem(last=False)[1])
+
+
+def _size(pixels: Pixels) -> int:
+    return sum(tensor.nbytes for tensor in pixels.values())

@@ -1,0 +1,21 @@
+"""Settings of images: their folder, their resolution. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MAX_FILE_PIXELS = 100_000_000
+"""Most pixels of an image file. A larger one is refused before it is decoded (a decompression bomb)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSettings:
+    """Settings of images. Example: ``ImageSettings(max_pixels=401_408)``."""
+
+    folder: str | None = None
+    """Folder of relative paths of images; None: the folder of the data file."""
+    min_pixels: int | None = None
+    """Smaller images are enlarged to so many pixels; None: as the model's image processor has it."""
+    max_pixels: int | None = None
+    """Larger images are reduced to so many pixels, which bounds the tokens of an image; None: as the model's image
+    processor has it."""
