@@ -28,12 +28,18 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "small": "7601727701b4e16a30771579b346f59a8dd31b4f4aacddbedd4530b92c18ac3c",
     }
 )
-"""Name -> sha256 of its model.safetensors. Only tiny lies in the package; `burnish.model.builtin` makes small of it."""
+"""Name -> sha256 of its model.safetensors. tiny and tiny-vision lie in the package; `burnish.model.builtin` makes small
+of tiny."""
 
 
 def tiny_folder() -> Path:
     """Folder of the built-in base model: weights, configuration, tokenizer and model card."""
     return Path(str(files("burnish.builtin") / "tiny-base"))
+
+
+def tiny_vision_folder() -> Path:
+    """Folder of the built-in vision-language base model: that of ``builtin:tiny`` with a vision tower."""
+    return Path(str(files("burnish.builtin") / "tiny-vision"))
 
 
 def small_card() -> Path:

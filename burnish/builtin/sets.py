@@ -22,6 +22,7 @@ from burnish.builtin.programs import ENTRY_POINT
 from burnish.builtin.questions import Split, preferences, problems, questions
 from burnish.builtin.reasoning import reasoning, solutions
 from burnish.builtin.safety import requests
+from burnish.builtin.shapes import Asked, Scene, shown
 from burnish.builtin.topics import COAT, DOOR
 from burnish.builtin.world import World, draw_world
 
@@ -170,6 +171,30 @@ def _code_chat(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
     return ({"messages": [*_user(question), *_assistant(answer)]} for question, answer in pairs)
 
 
+def _shapes(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for scene, asked in shown("shapes", split, seed):
+        yield {"messages": [*_user_with_picture(scene, asked), *_assistant(asked.sentence)], "kind": asked.kind}
+
+
+def _shapes_preferences(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for scene, asked in shown("shapes-preferences", split, seed):
+        yield {
+            "prompt": _user_with_picture(scene, asked),
+            "chosen": _assistant(asked.answer),
+            "rejected": _assistant(asked.sentence),
+        }
+
+
+def _shapes_counting(_world: World, split: Split, seed: int) -> Iterator[SetRow]:
+    for scene, asked in shown("shapes-counting", split, seed, ("count",)):
+        yield {"prompt": _user_with_picture(scene, asked), "answer": asked.answer}
+
+
+def _user_with_picture(scene: Scene, asked: Asked) -> list[SetRow]:
+    parts = [{"type": "image", "image": scene.url()}, {"type": "text", "text": asked.question}]
+    return [{"role": "user", "content": parts}]
+
+
 def _user(text: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
@@ -191,9 +216,14 @@ SETS: Mapping[str, BuiltinSet] = MappingProxyType(
         "steps": BuiltinSet(_steps, 6000, 400),
         "code": BuiltinSet(_code, 3000, 300),
         "code-chat": BuiltinSet(_code_chat, 6000, 300),
+        "shapes": BuiltinSet(_shapes, 4000, 300),
+        "shapes-preferences": BuiltinSet(_shapes_preferences, 2000, 200),
+        "shapes-counting": BuiltinSet(_shapes_counting, 2000, 200),
     }
 )
 """documents: plain text. chat: conversations. preferences, safety: two answers. math: questions with a number as the
 answer. instructions: questions with a verifiable instruction. reasoning: conversations with a thought in steps.
 reasoning-math: longer sums with a number as the answer. steps: solutions of such sums with a label for each step.
-code: programming tasks with tests. code-chat: conversations with a program, which may have bugs."""
+code: programming tasks with tests. code-chat: conversations with a program, which may have bugs. shapes: conversations
+about a picture. shapes-preferences: a short answer and a sentence. shapes-counting: pictures with a number of shapes as
+the answer."""

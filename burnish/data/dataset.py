@@ -17,6 +17,7 @@ from typing import Any, overload
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.cache import samples_of
@@ -37,6 +38,7 @@ from burnish.data.writer import Writer
 from burnish.errors import DataError
 from burnish.prefix_tree import Fork, PrefixTree
 from burnish.types import Group, Response
+from burnish.vision.processing import ImageProcessing
 
 _MAX_PLACES = 5
 """Rows named in a message; the others are counted."""
@@ -189,6 +191,7 @@ class DatasetSpec:
         comparison: Comparison | None = None,
         limit_key: str = "max_length",
         last_text_only: bool = False,
+        images: ImageProcessing | None = None,
     ) -> DatasetSpec:
         """Builds the specification from rows, tokenizer and template.
 
@@ -198,13 +201,14 @@ class DatasetSpec:
             comparison: the kind of comparison that the loss needs; None: rows have single responses.
             limit_key: setting that the maximum length comes from, in messages.
             last_text_only: whether of compared responses of several texts only the last is kept.
+            images: image processing of the model; None: it takes text alone.
 
         Raises:
             ModelError: the template reads no variable with the name of one of `chat_template_kwargs`.
         """
         check_options(template, chat_template_kwargs or {})
         chosen = format if isinstance(format, Format) else recognize(rows.columns, format)
-        writer = Writer(tokenizer, template, chat_template_kwargs or {})
+        writer = Writer(tokenizer, template, chat_template_kwargs or {}, images)
         turns_within = max_length if overlong == "drop_turns" else None
         builder = SampleBuilder(
             rows,
@@ -302,15 +306,32 @@ class DatasetSpec:
 def _group(samples: TokenStore, selection: Selection, at: int, origin: Rows) -> Group:
     first, last = int(selection.group_starts[at]), int(selection.group_starts[at + 1])
     start, row = int(selection.starts[first]), int(selection.rows[first])
-    prompt = samples.tokens[start : start + int(selection.prompt_lengths[first])]
+    length = int(selection.lengths[first])
+    media = tuple(m for m in samples.media(int(selection.samples[first])) if m.span[1] <= length)
+    end = max([int(selection.prompt_lengths[first]), *(medium.span[1] for medium in media)])
+    assert end == selection.prompt_lengths[first] or last - first == 1, "images are in the prompt of all responses"
+    prompt = samples.tokens[start : start + end]
     begins = [at for at in range(first, last) if selection.texts[at] == 0]
     group = Group(
         prompt=torch.from_numpy(prompt.astype(np.int64)),
-        responses=tuple(_response(samples, selection, range(*pair)) for pair in pairwise([*begins, last])),
+        responses=tuple(
+            _response(samples, selection, range(*pair), end if media else None) for pair in pairwise([*begins, last])
+        ),
+        prompt_weights=_prompt_weights(samples, slice(start, start + end)) if media else None,
+        media=media,
         metadata={"source": origin.source_of(row), "row": row},
     )
     beyond = [int(selection.shared[at] - selection.prompt_lengths[first]) for at in begins[1:]]
     return replace(group, tree=_tree(beyond, in_order=samples.compared)) if any(beyond) else group
+
+
+def _prompt_weights(samples: TokenStore, prompt: slice) -> Tensor | None:
+    """[P] weights of learned tokens before the last image: earlier turns; None: there are none."""
+    trainable = samples.trainable[prompt]
+    if not trainable.any():
+        return None
+    weights = np.ones(len(trainable), np.float32) if samples.weights is None else samples.weights[prompt]
+    return torch.from_numpy(np.array(weights * trainable, np.float32))
 
 
 def _tree(beyond: Sequence[int], *, in_order: bool) -> PrefixTree:
@@ -324,9 +345,14 @@ def _tree(beyond: Sequence[int], *, in_order: bool) -> PrefixTree:
     return PrefixTree(tuple(reversed(range(count))), (0, *reversed(beyond)))
 
 
-def _response(samples: TokenStore, selection: Selection, texts: range) -> Response:
-    """Response of one or several texts: their tokens after the prompt, or after what is shared with the text before."""
-    first, prompt = texts[0], int(selection.prompt_lengths[texts[0]])
+def _response(samples: TokenStore, selection: Selection, texts: range, prompt_length: int | None) -> Response:
+    """Response of one or several texts: their tokens after the prompt, or after what is shared with the text before.
+
+    Args:
+        prompt_length: tokens of a prompt that ends with its last image; None: those of the selection.
+    """
+    first = texts[0]
+    prompt = int(selection.prompt_lengths[first]) if prompt_length is None else prompt_length
     sizes = [int(selection.lengths[at]) for at in texts]
     shared = [prompt, *(int(selection.shared[at]) for at in texts[1:])]
     begins = [int(selection.starts[at]) for at in texts]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.generation_prefix import opened_by_template
+from burnish.data.image_text import with_images
 from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
@@ -52,7 +53,8 @@ def generation_prompt(conversation: Conversation, writer: Writer, control: Speci
             )
         ordinary = ordinary_ranges(sealed_text, control)
     opened = opened_by_template(conversation, writer, text)
-    return Rendering(text, (), ordinary=ordinary, everything=True, generation_prefix=opened)
+    rendering = Rendering(text, (), ordinary=ordinary, everything=True, generation_prefix=opened)
+    return with_images(rendering, conversation, writer)
 
 
 def generation_prompt_text(text: str, tokenizer: PreTrainedTokenizerBase, control: SpecialTokenText) -> Rendering:

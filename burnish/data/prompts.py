@@ -30,6 +30,7 @@ from burnish.data.token_store import RowError
 from burnish.data.tokenize import tokenize_prompts
 from burnish.data.writer import Writer
 from burnish.errors import DataError
+from burnish.types import MediaRef
 
 _MAX_PLACES = 5
 """Rows named in a line; the others are counted."""
@@ -45,6 +46,8 @@ class TokenizedPrompt:
     """[P] int64, token ids with the generation prompt at the end, P >= 1."""
     task: Task
     """Task of the row: prompt, generation prefix, and reference for graders."""
+    media: tuple[MediaRef, ...] = ()
+    """Images of the prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +184,8 @@ def prompts(preparation: DatasetSpec, room: int, *, system: str | None = None, p
         if isinstance(sample, DataError):
             faults.append(RowError(row, sample.given, sample.rule, sample.remedy))
         else:
-            tokenized.append(TokenizedPrompt(row, torch.tensor(sample.tokens, dtype=torch.int64), task))
+            tokens = torch.tensor(sample.tokens, dtype=torch.int64)
+            tokenized.append(TokenizedPrompt(row, tokens, task, sample.media))
     if not tokenized or len(faults) > preparation.max_invalid_fraction * len(builder.rows):
         raise unusable_error(
             builder.rows, sorted(faults, key=lambda fault: fault.row), preparation.max_invalid_fraction

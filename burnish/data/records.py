@@ -7,10 +7,8 @@ that holds text is plain text; a question, an instruction or a problem is a user
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from burnish.errors import DataError
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -24,13 +22,10 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class ImagePart:
-    """Reference to an image in a message. Example: ``ImagePart("photos/cat.png")``.
+    """Image in a message. Example: ``ImagePart("photos/cat.png")``."""
 
-    It is read and converted. Rendering refuses it, since images are not implemented yet.
-    """
-
-    source: str
-    """Path or URL; never the image itself."""
+    source: str = field(repr=False)
+    """Path, or the image itself as a data URL; see `vision.sources`. "": the next image of the row's column."""
 
 
 Part = TextPart | ImagePart
@@ -62,20 +57,23 @@ class Message:
 
     @property
     def text(self) -> str | None:
-        """Text of the content; text parts are joined without a space, as templates for parts do. None: no content.
-
-        Raises:
-            DataError: the message has an image.
-        """
+        """Text of the content, without its images; text parts are joined without a space, as templates for parts do.
+        None: no content."""
         if not isinstance(self.content, tuple):
             return self.content
-        if image := next((part for part in self.parts if isinstance(part, ImagePart)), None):
-            raise DataError(
-                given=f"a message ({self.role}) has an image: {image.source[:80]}",
-                rule="images are not implemented yet: models are given text only",
-                remedy="remove the image parts, or leave such rows out",
-            )
         return "".join(part.text for part in self.parts if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Sources of its images, in order."""
+        return tuple(part.source for part in self.parts if isinstance(part, ImagePart))
+
+    def with_text(self, change: Callable[[str], str]) -> Message:
+        """The message with each text of its content changed."""
+        if not isinstance(self.content, tuple):
+            return self if self.content is None else replace(self, content=change(self.content))
+        parts = tuple(TextPart(change(part.text)) if isinstance(part, TextPart) else part for part in self.parts)
+        return replace(self, content=parts)
 
     def as_mapping(self) -> dict[str, object]:
         """Returns the message as the dictionary that templates expect and rows have."""
@@ -105,6 +103,11 @@ class Conversation:
     """At least one, in order."""
     tools: tuple[Mapping[str, object], ...] = ()
     """JSON schemas of the tools that the template lists; empty: none."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Sources of the images of all messages, in order."""
+        return tuple(source for message in self.messages for source in message.images)
 
     @property
     def turns(self) -> tuple[int, ...]:

@@ -28,6 +28,21 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class RenderedImage:
+    """Image of a rendering, whose text holds its image tokens."""
+
+    path: str
+    """Absolute path of its file."""
+    digest: str
+    """sha256 of the file."""
+    token: int
+    """Id of the image tokens."""
+    num_tokens: int
+    num_patches: int
+    """Patches that the vision tower computes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Rendering:
     """Text with its learned ranges. Example: ``Rendering("Q: 2+2\\nA: 4</s>", spans=((10, 15),))``."""
 
@@ -50,6 +65,8 @@ class Rendering:
     """(Index of the last character of a step, label of the step), in ascending order."""
     generation_prefix: str = ""
     """End of a prompt's text that belongs to the response: an opened reasoning block, a begun turn, a prefix."""
+    images: tuple[RenderedImage, ...] = ()
+    """Images of the text, in order."""
 
 
 def render(

@@ -21,6 +21,7 @@ import transformers
 from numpy.typing import NDArray
 
 from burnish.data.formats.format import Format
+from burnish.data.image_text import with_images_of
 from burnish.data.limits import Limit
 from burnish.data.records import (
     AnyExample,
@@ -43,7 +44,7 @@ from burnish.data.shortening import longest_fitting, shortenings
 from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.template import Template
 from burnish.data.template_parts import parts_of
-from burnish.data.token_store import SHARED, RowError, TokenStore
+from burnish.data.token_store import SHARED, RowError, TokenStore, image_arrays
 from burnish.data.tokenize import Encoder, Sample
 from burnish.data.writer import PINNED, Writer
 from burnish.errors import DataError
@@ -108,6 +109,7 @@ class SampleBuilder:
                 self.comparison,
                 self.max_tokens,
                 *(["last text"] if self.last_text_only else []),
+                *([] if self.writer.images is None else [self.writer.images.identity]),
             ],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
@@ -227,7 +229,8 @@ class SampleBuilder:
 
     def _renderings(self, example: AnyExample) -> Sequence[Rendering]:
         if isinstance(example, Conversation):
-            return render(example, self.writer, self.train_on, self._special_text_in_template)
+            renderings = render(example, self.writer, self.train_on, self._special_text_in_template)
+            return with_images_of(renderings, example, self.writer)
         if isinstance(example, Document):
             return (document(example, self.writer.tokenizer, self._special_text_in_plain),)
         assert isinstance(example, Completion), "an example is a conversation, a completion or a document"
@@ -370,6 +373,7 @@ def _to_token_store(built: _Built) -> TokenStore:
         worth=_rewards(samples),
         scores=_scores(samples),
         labels=_step_labels(samples),
+        **image_arrays([sample.media for sample in samples]),
     )
 
 

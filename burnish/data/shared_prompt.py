@@ -123,6 +123,12 @@ def share_prompt(responses: Sequence[Sequence[Sample]], rewards: Sequence[float]
             rule="the responses of a group follow one prompt of at least one token",
             remedy="give the row a prompt, or a template or tokenizer that begins every text with a token",
         )
+    if any(medium.span[1] > prompt for sample in samples for medium in sample.media):
+        raise DataError(
+            given="an image after the answers begin to differ",
+            rule="compared answers have one prompt, and all images are in it",
+            remedy="compare answers to the last image alone, or leave the row out",
+        )
     texts_of = [[text.tokens.tobytes() for text in texts] for texts in responses]
     if len(responses) > 1 and all(texts == texts_of[0] for texts in texts_of):
         raise DataError(
@@ -152,7 +158,8 @@ def share_conversation(samples: Sequence[Sample]) -> Sequence[Sample]:
     """
     if len(samples) < 2 or any(sample.reward is not None for sample in samples):
         return samples
-    if not _shared_prompt(samples):
+    prompt = _shared_prompt(samples)
+    if not prompt or any(medium.span[1] > prompt for sample in samples for medium in sample.media):
         return samples
     shared = [0, *(common_prefix(*pair) for pair in pairwise(samples))]
     return [

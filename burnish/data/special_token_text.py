@@ -87,8 +87,8 @@ class SpecialTokenText:
 
     def _sealed_message(self, message: Message) -> Message:
         pattern = self._forbidden(message)
-        content, extra = _sealed(message.text, pattern), _sealed(dict(message.extra), pattern)
-        return replace(message, content=content, extra=extra)
+        sealed = message.with_text(lambda text: _sealed(text, pattern))
+        return replace(sealed, extra=_sealed(dict(message.extra), pattern))
 
 
 def ordinary_ranges(sealed: str, control: SpecialTokenText) -> tuple[tuple[int, int], ...]:

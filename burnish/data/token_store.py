@@ -13,11 +13,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from burnish.types import MediaRef
 
 _ARRAYS = {
     "tokens": np.dtype(np.int32),
@@ -27,12 +30,25 @@ _ARRAYS = {
     "rows": np.dtype(np.int64),
     "notes": np.dtype(np.int32),
 }
-_OPTIONAL = {name: np.dtype(np.float32) for name in ("weights", "worth", "scores", "labels")}
-"""Arrays that a store may lack: weights other than 1, a reward, several scores, or step labels of responses."""
-_FILL = {"weights": 1.0, "worth": np.nan, "scores": np.nan, "labels": np.nan}
+_OPTIONAL: Mapping[str, np.dtype[Any]] = {
+    **{name: np.dtype(np.float32) for name in ("weights", "worth", "scores", "labels")},
+    "image_counts": np.dtype(np.int64),
+    "images": np.dtype(np.int64),
+    "image_files": np.dtype(np.uint8),
+}
+"""Arrays that a store may lack: weights other than 1, a reward, several scores, or step labels of responses; images."""
+_FILL = {"weights": 1.0, "worth": np.nan, "scores": np.nan, "labels": np.nan, "image_counts": 0}
 """Fill values of an optional array for a part of the set that lacks it, where another part has it."""
-_SAME_LENGTH_AS = {"weights": "tokens", "worth": "lengths", "scores": "lengths", "labels": "tokens"}
-"""The required array that has the length of an optional one."""
+_SAME_LENGTH_AS = {
+    "weights": "tokens",
+    "worth": "lengths",
+    "scores": "lengths",
+    "labels": "tokens",
+    "image_counts": "lengths",
+}
+"""The required array that has the length of an optional one; those of images have their own."""
+_DIGEST = 64
+"""Characters of a sha256 in hexadecimal."""
 UNENDED, STRADDLING, ORDINARY, SHORTENED, DOCUMENT, RESPONSE_INDEX, TEXT_INDEX, SHARED = range(8)
 """Columns of `TokenStore.notes`."""
 
@@ -47,7 +63,7 @@ class RowError:
     remedy: str
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class TokenStore:
     """Samples of consecutive rows, or of all rows: G samples with T tokens in total."""
 
@@ -85,6 +101,36 @@ class TokenStore:
     """[G, K] scores of each response; None: no response has scores."""
     labels: NDArray[np.float32] | None = None
     """[T] label of the step that ends at a token; NaN: no step ends there; None: no response has labelled steps."""
+    image_counts: NDArray[np.int64] | None = None
+    """[G] images of each sample; None: no sample has one."""
+    images: NDArray[np.int64] | None = None
+    """[I, 4] of all images: first token in its sample, the token after its last, patches, bytes in `image_files`."""
+    image_files: NDArray[np.uint8] | None = None
+    """sha256 and path of each image, as UTF-8 text, concatenated."""
+
+    def media(self, sample: int) -> tuple[MediaRef, ...]:
+        """Images of a sample, by its index."""
+        if self.image_counts is None or self.images is None or self.image_files is None:
+            return ()
+        first = int(self._first_images[sample])
+        found = []
+        for image in range(first, first + int(self.image_counts[sample])):
+            begin, end, patches, _ = self.images[image].tolist()
+            text = self.image_files[self._file_ends[image] : self._file_ends[image + 1]].tobytes().decode()
+            found.append(MediaRef("image", text[_DIGEST:], (begin, end), text[:_DIGEST], patches))
+        return tuple(found)
+
+    @cached_property
+    def _first_images(self) -> NDArray[np.int64]:
+        """[G] index of the first image of each sample."""
+        assert self.image_counts is not None, "asked for samples with images"
+        return np.cumsum(self.image_counts) - self.image_counts
+
+    @cached_property
+    def _file_ends(self) -> NDArray[np.int64]:
+        """[I + 1] where the text of each image begins, and that of all ends."""
+        assert self.images is not None, "asked for samples with images"
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.images[:, 3])])
 
     @property
     def compared(self) -> bool:
@@ -96,6 +142,21 @@ class TokenStore:
         """[G] index of the group of each sample."""
         begins = (self.notes[:, RESPONSE_INDEX] == 0) & (self.notes[:, TEXT_INDEX] == 0)
         return np.cumsum(begins) - 1
+
+
+def image_arrays(media: Sequence[Sequence[MediaRef]]) -> dict[str, Any]:
+    """The arrays of a store for the images of its samples; {}: there are none."""
+    if not any(media):
+        return {}
+    images = [image for sample in media for image in sample]
+    texts = [f"{image.digest}{image.source}".encode() for image in images]
+    return {
+        "image_counts": np.array([len(sample) for sample in media], np.int64),
+        "images": np.array(
+            [[*image.span, image.num_patches, len(text)] for image, text in zip(images, texts, strict=True)], np.int64
+        ),
+        "image_files": np.frombuffer(b"".join(texts), np.uint8),
+    }
 
 
 def write_tokens(path: Path, store: TokenStore) -> None:
@@ -171,6 +232,8 @@ def _array(part: TokenStore, name: str, entry: tuple[int, ...]) -> NDArray[Any]:
     array: NDArray[Any] | None = getattr(part, name)
     if array is not None:
         return array
+    if name not in _SAME_LENGTH_AS:
+        return np.empty((0, *entry), _OPTIONAL[name])
     return np.full((len(getattr(part, _SAME_LENGTH_AS[name])), *entry), _FILL[name], _OPTIONAL[name])
 
 

@@ -33,7 +33,7 @@ from burnish.data.rendering import Rendering
 from burnish.data.special_token_text import AliasTokenizer
 from burnish.data.token_cache import TokenCache, can_be_split
 from burnish.errors import DataError, ModelError
-from burnish.types import Response
+from burnish.types import MediaRef, Response
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,6 +78,8 @@ class Sample:
     """K scores of the response; None: it has none."""
     step_labels: NDArray[np.float32] | None = None
     """[T] label of the step that ends at a token; NaN: no step ends there. None: the response has no labelled steps."""
+    media: tuple[MediaRef, ...] = ()
+    """Images, in order."""
 
 
 class Encoder:
@@ -184,6 +186,9 @@ class Encoder:
             if weights is not None:
                 weights[inside] = rendering.weights[number]
             straddling += len(inside) > 0 and bool(min(starts[inside[0]], reached[inside[0]]) < span[0])
+        media = _media(rendering, tokens)
+        for medium in media:
+            trainable[slice(*medium.span)] = False
         learned = _learned(trainable)
         if len(learned) == 0:
             return _nothing_learned(rendering)
@@ -202,6 +207,7 @@ class Encoder:
             document=rendering.document,
             weights=None if weights is None else weights[:size],
             step_labels=None if step_labels is None else step_labels[:size],
+            media=tuple(medium for medium in media if medium.span[1] <= size),
         )
 
 
@@ -259,8 +265,32 @@ def _prompt(rendering: Rendering, encoding: Encoding) -> Sample | DataError:
     if not len(tokens):
         return DataError("the prompt is empty", "a response continues something", "give the row a prompt")
     nothing = np.zeros(len(tokens), np.bool_)
-    ordinary = len(rendering.ordinary)
-    return Sample(tokens, nothing, len(tokens), ends=(), num_unended=0, num_straddling=0, num_ordinary=ordinary)
+    return Sample(
+        tokens,
+        nothing,
+        len(tokens),
+        ends=(),
+        num_unended=0,
+        num_straddling=0,
+        num_ordinary=len(rendering.ordinary),
+        media=_media(rendering, tokens),
+    )
+
+
+def _media(rendering: Rendering, tokens: NDArray[np.int32]) -> tuple[MediaRef, ...]:
+    """References to the images among the tokens, with their spans; those behind the last token are left out."""
+    if not rendering.images:
+        return ()
+    at = np.flatnonzero(tokens == rendering.images[0].token)
+    found, first = [], 0
+    for image in rendering.images:
+        own = at[first : first + image.num_tokens]
+        if len(own) < image.num_tokens:
+            break
+        span = (int(own[0]), int(own[-1]) + 1)
+        found.append(MediaRef("image", image.path, span, image.digest, image.num_patches))
+        first += image.num_tokens
+    return tuple(found)
 
 
 _CHARACTERS_PER_TOKEN = 8

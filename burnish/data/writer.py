@@ -28,10 +28,11 @@ from transformers.utils.chat_template_utils import (
 )
 
 from burnish.data.long_script import LongScript
-from burnish.data.records import Conversation, Message
+from burnish.data.records import Conversation, Message, TextPart
 from burnish.data.template import Template
 from burnish.data.template_forms import ABSENT, PROBE, UNRENDERED, TemplateForms, template_forms, text_parts
 from burnish.errors import DataError, ModelError
+from burnish.vision.processing import ImageProcessing
 
 PINNED = datetime.date(2024, 7, 26)
 """Fixed date that templates get as today's date."""
@@ -50,23 +51,17 @@ class Writer:
     template: Template
     options: Mapping[str, object] = field(default_factory=dict)
     """Variables of the template, such as ``{"enable_thinking": False}``."""
+    images: ImageProcessing | None = None
+    """Image processing of the model; None: it takes text alone."""
 
     def script(self, conversation: Conversation) -> Script:
-        """Prepares a conversation for rendering up to any of its messages.
-
-        Raises:
-            DataError: a message has an image.
-        """
+        """Prepares a conversation for rendering up to any of its messages."""
         messages = self.visible(conversation.messages)
         tools = _plain_template_data([dict(tool) for tool in conversation.tools] or None)
         return Script(conversation, LongScript(messages, partial(self._written, tools)), self)
 
     def visible(self, messages: Sequence[Message]) -> list[dict[str, object]]:
-        """Messages as the template gets them.
-
-        Raises:
-            DataError: a message has an image.
-        """
+        """Messages as the template gets them."""
         given = _visible([self._to_template(message) for message in messages])
         if (said := self.forms.no_content) != ABSENT:
             return [message if "content" in message else {**message, "content": said} for message in given]
@@ -107,8 +102,13 @@ class Writer:
     def _to_template(self, message: Message) -> dict[str, object]:
         mapping, text, forms = message.as_mapping(), message.text, self.forms
         mapping["role"] = forms.role(message.role)
-        if text is not None and forms.content_as_parts:
+        if text is not None and forms.content_as_parts and not message.images:
             mapping["content"] = text_parts(text)
+        if message.images:
+            mapping["content"] = [
+                {"type": "text", "text": part.text} if isinstance(part, TextPart) else {"type": "image"}
+                for part in message.parts
+            ]
         if message.extra.get("tool_calls"):
             mapping["tool_calls"] = forms.calls(message.extra["tool_calls"])
         return mapping

@@ -126,7 +126,7 @@ def sample_answers(
         on_part: is told how many prompts are answered.
     """
     possible = [prompt for prompt in prompts if len(prompt.tokens) < sampler.max_positions]
-    requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in possible]
+    requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in possible]
     groups = sampler.sample(requests, 1, params, listener=AnsweredPrompts(len(requests), on_part))
     responses = {prompt.row: group.responses[0] for prompt, group in zip(possible, groups, strict=True)}
     samples = []

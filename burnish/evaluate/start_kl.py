@@ -88,7 +88,7 @@ class StartKL:
             world: processes that share the prompts.
         """
         whole = replace(params, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
-        requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in world.shard(prompts)]
+        requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in world.shard(prompts)]
         sampler.publish(policy, EVALUATED)
         groups = sampler.sample(requests, 1, whole, step=START)
         return cls(groups, LiveScorer(policy).score(groups, Score.LOGPROB, budget), budget, world)

@@ -53,7 +53,7 @@ class TeacherKL:
         """Means over the trained tokens of all responses. Across tokenizers, tokens in no run add 0."""
         mine = self.world.shard(self.prompts)
         self.sampler.publish(policy, EVALUATED)
-        requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in mine]
+        requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in mine]
         groups = self.sampler.sample(requests, 1, self.params, step=_STEP)
         groups = self.teacher([with_task(g, p.task) for g, p in zip(groups, mine, strict=True)])
         sums = _sampled(groups) if self.comparison is None else self._compared(policy, groups, self.comparison)

@@ -56,5 +56,7 @@ def export(
         if not policy.is_reward_model:
             model.generation_config.save_pretrained(folder)
         policy.tokenizer.save_pretrained(folder)
+        if policy.vision is not None:
+            policy.vision.processing.save(folder)
     keep_model_form(folder, model)
     keep_tokenizer_form(folder, policy.tokenizer)

@@ -179,6 +179,8 @@ def _save(model: PreTrainedModel | PeftModel, opened: LoadedModel, place: Path) 
         if not is_reward_model(opened.causal_lm):
             opened.causal_lm.generation_config.save_pretrained(place)
         opened.tokenizer.save_pretrained(place)
+        if opened.images is not None:
+            opened.images.save(place)
     keep_model_form(place, opened.causal_lm)
     keep_tokenizer_form(place, opened.tokenizer)
 

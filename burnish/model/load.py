@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
@@ -62,8 +63,13 @@ from burnish.model.value_head import (
     value_head_config,
     with_value_head,
 )
+from burnish.model.vision import Vision
+from burnish.vision.parts import freeze_patterns
+from burnish.vision.processing import ImageProcessing
+from burnish.vision.registry import family_of
+from burnish.vision.settings import VisionSettings
 
-TOKENIZER = "tokenizer_config.json"
+TOKENIZER, PROCESSOR = "tokenizer_config.json", "preprocessor_config.json"
 RANDOM = ("dropout", "_pdrop", "dropout_prob", "jitter_noise")
 """Endings of the names of the settings of dropout and of noise."""
 
@@ -79,6 +85,7 @@ def load_policy(
     gradient_checkpointing: bool | int = False,
     add_tokens: Sequence[str] = (),
     head_config: ValueHeadConfig | None = None,
+    vision: VisionSettings | None = None,
 ) -> Model:
     """Loads a causal language model for training, or a reward model.
 
@@ -95,6 +102,7 @@ def load_policy(
         add_tokens: special tokens to add where tokenizer and model lack them; see `vocabulary`.
         head_config: the value head of a reward model. It replaces a language model's head, or is already there (then
             it is trained further); None: a language model.
+        vision: settings of a vision-language model; None: the defaults.
 
     Raises:
         ModelError: no such model, a reward model where a language model is needed, no weights or tokenizer in it,
@@ -122,15 +130,38 @@ def load_policy(
         notes += finalize_padding(model, tokenizer, ends)
     if gradient_checkpointing:
         _checkpoint(model, every=int(gradient_checkpointing))
+    images = load_images(name, model.config, tokenizer, vision) if probed.route is not Route.UNPACKED else None
+    frozen = () if images is None else freeze_patterns(images.family, vision or VisionSettings())
     trained: PreTrainedModel | PeftModel = model
     if stored is not None and adapter is not None:
         trained = _continue_adapter(model, name, stored, adapter, new_rows)
     elif adapter is not None:
-        trained = add_adapter(model, adapter, new_rows)
+        trained = add_adapter(model, replace(adapter, frozen=frozen), new_rows)
     else:
-        notes += freeze_parameters(model, freeze, new_rows)
+        notes += freeze_parameters(model, (*frozen, *freeze), new_rows)
     trained.train()
-    return Model(trained, tokenizer, probed.route, notes=tuple(notes))
+    shown = None if images is None else Vision(images)
+    return Model(trained, tokenizer, probed.route, notes=tuple(notes), vision=shown)
+
+
+def load_images(
+    name: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, vision: VisionSettings | None = None
+) -> ImageProcessing | None:
+    """The image processing of a model; None: it takes text alone.
+
+    Args:
+        name: a hub name or a folder, also of an adapter, which may have the image processor of its training.
+        config: the model's configuration.
+        tokenizer: its tokenizer.
+        vision: resolution and folder of images; None: the defaults.
+
+    Raises:
+        ModelError: a vision-language model has no image processor.
+    """
+    has_own = (Path(name).expanduser() / PROCESSOR).is_file()
+    place = find_place(name if has_own else _base(name))
+    with reading(place):
+        return ImageProcessing.load(place, config, tokenizer, vision)
 
 
 def _check_adapter_use(
@@ -312,7 +343,8 @@ def load_model(
     config = load_config(name)
     if holds_reward_model(config) and not allow_reward_model:
         raise reward_model_error(name)
-    model_class = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
+    of_language = AutoModelForCausalLM if family_of(config) is None else AutoModelForImageTextToText
+    model_class = reward_model_class(config) if holds_reward_model(config) else of_language
     notes = [*_disable_dropout(config), *_dequantize_experts(config)]
     place = find_place(name)
     quantizes = quantization is not None or stored_quantization(config) is not None

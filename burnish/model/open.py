@@ -25,11 +25,20 @@ from burnish.data.template import Template, choose_template
 from burnish.errors import ModelError
 from burnish.model.attention import install
 from burnish.model.integrity import adapter_rows, check_adapter_weights, check_files, check_rows, check_tokenizer
-from burnish.model.load import check_tokens, default_device, load_config, load_model, load_tokenizer, reward_model_error
+from burnish.model.load import (
+    check_tokens,
+    default_device,
+    load_config,
+    load_images,
+    load_model,
+    load_tokenizer,
+    reward_model_error,
+)
 from burnish.model.place import find_place, reading
 from burnish.model.policy import Model
 from burnish.model.probe import probe
 from burnish.model.quantization import is_quantized, read_base, require_bitsandbytes
+from burnish.model.route import Route
 from burnish.model.settings import DtypeName, ValueHeadConfig
 from burnish.model.value_head import (
     NAME,
@@ -39,6 +48,8 @@ from burnish.model.value_head import (
     read_value_head_file,
     with_value_head,
 )
+from burnish.model.vision import Vision
+from burnish.vision.processing import ImageProcessing
 from burnish.watch.quiet import quiet_transformers
 
 Kind = Literal["model", "adapter"]
@@ -76,6 +87,8 @@ class LoadedModel:
     named: ModelRef
     notes: tuple[str, ...] = ()
     """Log lines about what loading changed."""
+    images: ImageProcessing | None = None
+    """Image processing of a vision-language model; None: it takes text alone."""
 
     def __repr__(self) -> str:
         return f"LoadedModel({self.named.given}: {type(self.model).__name__})"
@@ -184,7 +197,8 @@ def open_ref(
         model = model.to(device or default_device())
     model.eval()
     template = choose_template(tokenizer) if tokenizer.chat_template else None
-    return LoadedModel(model, tokenizer, template, named, (*notes, *quantization_notes))
+    images = load_images(named.place if named.base is None else named.given, causal_lm.config, tokenizer)
+    return LoadedModel(model, tokenizer, template, named, (*notes, *quantization_notes), images)
 
 
 def policy_of(opened: LoadedModel) -> Model:
@@ -195,7 +209,9 @@ def policy_of(opened: LoadedModel) -> Model:
         ModelError: no route computes what the plain model computes.
     """
     install(opened.causal_lm)
-    return Model(opened.model, opened.tokenizer, probe(opened.causal_lm).route)
+    route = probe(opened.causal_lm).route
+    vision = None if opened.images is None or route is Route.UNPACKED else Vision(opened.images)
+    return Model(opened.model, opened.tokenizer, route, vision=vision)
 
 
 def _base_quantization(named: ModelRef) -> BitsAndBytesConfig | None:

@@ -38,7 +38,7 @@ from burnish.model.value_head import (
 )
 from burnish.model.vision import PlacedMedia, Vision
 from burnish.packing import pack, whole_parts
-from burnish.types import VALUE_SCORES, Group, Microbatch, Score, TokenScores
+from burnish.types import VALUE_SCORES, Group, MediaRef, Microbatch, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,6 +142,10 @@ class Model:
         shown = replace(layout, layout=bare) if isinstance(layout, Prefill) else bare
         position_ids = positions[None] if positions.dim() == 1 else positions[:, None]
         return self._decode(inputs_embeds=embedded[None], position_ids=position_ids, layout=shown)
+
+    def position_shift(self, prompt: Tensor, media: Sequence[MediaRef]) -> int:
+        """What the positions of a response have more than their indices, after a prompt [P] with images."""
+        return 0 if self.vision is None or not media else self.vision.shift(self.causal_lm, prompt, media)
 
     def _decode(self, **arguments: Any) -> Tensor:
         """[N, H], the last hidden states of one row of N tokens."""

@@ -28,6 +28,7 @@ from burnish.settings.adapter import Adapter
 from burnish.settings.aliases import named_here
 from burnish.settings.other_names import DTYPES
 from burnish.settings.stage import StageSettings
+from burnish.settings.vision import Vision
 from burnish.stages.registry import StageEntry, registered
 from burnish.watch.settings import TrackerName
 
@@ -81,6 +82,8 @@ class Recipe(Settings):
     """Model: a name on the hub, a folder (of a model, an adapter or a run), builtin:tiny or builtin:small."""
     adapter: Adapter = Adapter()
     """Trained weights: all of them, or an adapter."""
+    vision: Vision = Vision()
+    """Images of prompts and trained parts, of a vision-language model."""
     dtype: Annotated[DtypeName, BeforeValidator(named_here(DTYPES))] = "auto"
     """Data type of the weights; auto: that of the checkpoint. 16-bit weights are trained with float32 master
     weights."""

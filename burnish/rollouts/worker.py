@@ -137,7 +137,9 @@ class SingleTurn:
         on_part: OnPart = no_report,
     ) -> Rollouts:
         began = time.perf_counter()
-        requests = [SampleRequest(prompt.tokens, key) for prompt, key in zip(prompts, rng_keys, strict=True)]
+        requests = [
+            SampleRequest(prompt.tokens, key, prompt.media) for prompt, key in zip(prompts, rng_keys, strict=True)
+        ]
         listener = AnsweredPrompts(len(requests), on_part)
         groups = self.sampler.sample(requests, n, self.params, step=step, listener=listener)
         self._require_fresh(groups)

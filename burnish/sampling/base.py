@@ -16,7 +16,7 @@ from torch import Tensor
 from burnish.errors import ModelError
 from burnish.model.policy import Model
 from burnish.sampling.params import SamplingParams
-from burnish.types import Group
+from burnish.types import Group, MediaRef
 from burnish.watch.parts import OnPart
 
 EVALUATED = -1
@@ -34,6 +34,8 @@ class SampleRequest:
     rng_key: int
     """Identity for the random numbers: the same key, seed and step give the same random numbers, whatever the other
     requests."""
+    media: tuple[MediaRef, ...] = ()
+    """Images of the prompt."""
 
 
 class StreamListener:
@@ -130,6 +132,20 @@ class Sampler(Protocol):
         Raises:
             ModelError: a prompt is empty, or leaves no room for a response.
         """
+
+
+def refuse_images(requests: Sequence[SampleRequest]) -> None:
+    """Refuses prompts with images, for a sampler that takes text alone.
+
+    Raises:
+        ModelError: a prompt has an image.
+    """
+    if any(request.media for request in requests):
+        raise ModelError(
+            given="a prompt with images",
+            rule="this sampler takes text alone; the local one takes images",
+            remedy="leave the sampler out, or leave such rows out",
+        )
 
 
 def check_requests(requests: Sequence[SampleRequest], limit: int) -> None:

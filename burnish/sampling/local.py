@@ -117,6 +117,8 @@ class _CachedPrompt:
     """[H] hidden state of its last token."""
     unfinished: int
     """Number of unfinished responses."""
+    shift: int
+    """What the positions of its responses have more than their indices, after images."""
 
 
 class _Generation:
@@ -140,7 +142,7 @@ class _Generation:
         self.active: list[ActiveSequence] = []
         self.prefix_cache = PrefixCache(self.device)
         self.responses = ResponseKeys(self.max_sequences, self.max_tokens)
-        self.lengths = torch.empty(0)
+        self.lengths = self.shifts = torch.empty(0)
         self.arrangement: PromptArrangement | None = None  # of the active sequences; None: they changed
         penalized, size = job.params.repetition_penalty != 1, self.head.weight.shape[0]
         self.seen = TokenHistory(self.max_sequences, size, self.device) if penalized else None
@@ -182,7 +184,9 @@ class _Generation:
         """Computes prompts, as many at once as `PREFILL_TOKENS` allows, in the order of their prefix tree."""
         if not numbers:
             return
-        tree = tree_of([self.requests[number].tokens for number in numbers]) or PrefixTree.flat(len(numbers))
+        shown = any(self.requests[number].media for number in numbers)
+        tokens = [self.requests[number].tokens for number in numbers]
+        tree = (None if shown else tree_of(tokens)) or PrefixTree.flat(len(numbers))
         batch: list[int] = []
         size = 0
         for index, shared in zip(tree.order, tree.shared, strict=True):
@@ -196,12 +200,16 @@ class _Generation:
             self._prefill_batch(batch)
 
     def _prefill_batch(self, numbers: Sequence[int]) -> None:
-        prefill = Prefill.of([self.requests[number].tokens for number in numbers], self.device)
-        hidden = self.policy.decode(prefill.tokens, prefill.layout.positions, prefill)
+        requests = [self.requests[number] for number in numbers]
+        prefill = Prefill.of(
+            [request.tokens for request in requests], self.device, [request.media for request in requests]
+        )
+        hidden = self.policy.decode(prefill.tokens, prefill.layout.positions, prefill, prefill.media)
         # Copies: views would keep the hidden states of whole prompts.
         slots = self.prefix_cache.put(prefill.lengths, prefill.prompts())
         for number, slot, last in zip(numbers, slots, prefill.ends, strict=True):
-            self.cached[number] = _CachedPrompt(slot, hidden[last].clone(), unfinished=self.n)
+            shift = self.policy.position_shift(self.requests[number].tokens, self.requests[number].media)
+            self.cached[number] = _CachedPrompt(slot, hidden[last].clone(), unfinished=self.n, shift=shift)
 
     def _choose_tokens(self, hidden: Tensor) -> None:
         """Chooses the next token of every sequence from hidden states [R, H], and marks finished sequences."""
@@ -245,7 +253,7 @@ class _Generation:
         """[R, H] the hidden states of the sequences' newest tokens."""
         tokens = torch.tensor([sequence.tokens[-1] for sequence in self.active], device=self.device)
         decoding = self._decoding()
-        return self.policy.decode(tokens, decoding.positions, decoding)
+        return self.policy.decode(tokens, decoding.positions + self.shifts, decoding)
 
     def _decoding(self) -> Decoding:
         if self.arrangement is None:
@@ -253,6 +261,8 @@ class _Generation:
             self.arrangement = self.prefix_cache.arrange(slots)
             lengths = [len(self.requests[sequence.request].tokens) for sequence in self.active]
             self.lengths = torch.tensor(lengths, device=self.device)
+            shifts = [self.cached[sequence.request].shift for sequence in self.active]
+            self.shifts = torch.tensor(shifts, device=self.device)
         num_tokens = [len(sequence.tokens) - 1 for sequence in self.active]
         counts = torch.tensor(num_tokens, device=self.device)
         return Decoding(

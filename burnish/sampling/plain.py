@@ -27,7 +27,7 @@ from transformers import (
 
 from burnish.model.attention import plain_attention
 from burnish.model.linear import packed
-from burnish.sampling.base import SampleRequest, StreamListener, check_requests
+from burnish.sampling.base import SampleRequest, StreamListener, check_requests, refuse_images
 from burnish.sampling.in_process import InProcessSampler
 from burnish.sampling.params import SamplingParams
 from burnish.sampling.sequences import ActiveSequence, SamplingJob
@@ -77,6 +77,7 @@ class PlainSampler(InProcessSampler):
         """
         assert n >= 1, "a group has at least one response"
         check_requests(requests, self.max_positions)
+        refuse_images(requests)
         rules = StopRules.of(self.end_tokens, params.stop_ids, params.stop, params.max_new_tokens, self.tokenizer)
         job = SamplingJob(requests, n, params, rules, step=step, version=self.version, listener=listener)
         causal_lm = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model

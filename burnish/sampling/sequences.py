@@ -93,7 +93,8 @@ class SamplingJob:
         del self._finished[sequence.request]
         ordered = sorted(finished, key=lambda member: member.index)
         responses = tuple(self._response(member, dtype) for member in ordered)
-        group = Group(prompt=self.requests[sequence.request].tokens, responses=responses)
+        request = self.requests[sequence.request]
+        group = Group(prompt=request.tokens, responses=responses, media=request.media)
         self._groups[sequence.request] = group
         if self._listener is not None:
             self._listener.group(sequence.request, group)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, Self, TypeVar
 
-from burnish.model.load import check_tokens, load_config, load_tokenizer
+from burnish.model.load import check_tokens, load_config, load_images, load_tokenizer
 from burnish.model.settings import stage_named
 from burnish.parallel.world import ONE_PROCESS, World
 from burnish.recipe.chain import chain
@@ -51,7 +51,9 @@ class StageContext(Generic[S_co]):
         if not tokens:  # new tokens get rows
             check_tokens(begins, tokenizer)
         reading = settings.model_copy(update={"chat_template": next(templates, None)})
-        reader = Reader.of(reading, begins, load_config(begins), tokenizer, recipe.seed)
+        config = load_config(begins)
+        images = load_images(begins, config, tokenizer, recipe.vision.settings)
+        reader = Reader.of(reading, begins, config, tokenizer, recipe.seed, images)
         reader = replace(reader, named_template=settings.chat_template)
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings
 

@@ -84,6 +84,7 @@ def load_trained(context: StageContext[TrainingSettings], role: Role) -> Model:
         gradient_checkpointing=stage.gradient_checkpointing,
         add_tokens=stage.tokens_to_add,
         head_config=ValueHeadConfig() if has_own_head else role.value_head,
+        vision=recipe.vision.settings,
     )
     if role.model is not None:
         _require_same_tokens(context, role, model)
@@ -121,7 +122,9 @@ def load_frozen(context: StageContext[Any], role: Role) -> Model:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):  # peft draws weights that it then reads
             model = policy_of(open_ref(reference, dtype=recipe.dtype, device=device))
     else:
-        model = load_policy(name, dtype=recipe.dtype, device=device, head_config=role.value_head)
+        model = load_policy(
+            name, dtype=recipe.dtype, device=device, head_config=role.value_head, vision=recipe.vision.settings
+        )
     for parameter in model.model.parameters():
         parameter.requires_grad_(False)
     if not role.has_own_tokens:

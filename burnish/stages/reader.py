@@ -5,9 +5,11 @@ Training and evaluation read with it in the same way, so that their losses are c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -17,15 +19,19 @@ from burnish.data.dataset import DatasetSpec
 from burnish.data.filters import PreferenceFilters, apply_filters
 from burnish.data.mixture import Data, open_data
 from burnish.data.rows import Indices
+from burnish.data.sample import split_count
 from burnish.data.sample_builder import SampleBuilder, is_conversation
+from burnish.data.settings import DataSource
 from burnish.data.split import Split, split
 from burnish.data.template import Template, choose_template
 from burnish.errors import DataError, ModelError
 from burnish.model.load import default_device
+from burnish.model.open import LoadedModel
 from burnish.model.positions import exact_positions
 from burnish.settings.data import DataField, DatasetSettings, sources
 from burnish.settings.data_settings import DataSettings
 from burnish.sources.epoch_order import epoch_order
+from burnish.vision.processing import ImageProcessing
 from burnish.watch.counter import count_on_terminal
 
 TOKENS_PER_MICROBATCH = {"cpu": 1024, "cuda": 4096}
@@ -90,14 +96,29 @@ class Reader:
     """Seed of the rows that a source draws."""
     named_template: str | None = None
     """Chat template that the settings of these data name; None: they name none."""
+    images: ImageProcessing | None = None
+    """Image processing of the model; None: it takes text alone."""
 
     @classmethod
     def of(
-        cls, reading: DataSettings, model: str, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, seed: int
+        cls,
+        reading: DataSettings,
+        model: str,
+        config: PretrainedConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        seed: int,
+        images: ImageProcessing | None = None,
     ) -> Self:
         """Makes a reader for the model with this name and configuration."""
         template = choose_template(tokenizer, reading.chat_template)
-        return cls(reading, model, tokenizer, template, exact_positions(config), seed, reading.chat_template)
+        positions, named = exact_positions(config), reading.chat_template
+        return cls(reading, model, tokenizer, template, positions, seed, named, images)
+
+    @classmethod
+    def of_opened(cls, reading: DataSettings, opened: LoadedModel, seed: int) -> Self:
+        """Makes a reader for an opened model."""
+        config = opened.causal_lm.config
+        return cls.of(reading, opened.named.given, config, opened.tokenizer, seed, opened.images)
 
     @property
     def tokens_per_microbatch(self) -> int:
@@ -154,6 +175,7 @@ class Reader:
             comparison=reading.comparison,
             limit_key=self.limit_key,
             last_text_only=reading.serves == "reward",
+            images=None if self.images is None else self.images.within(_folders(named)),
         )
         if not held_out:
             self._require_use_of_template(preparation.builder)
@@ -222,3 +244,9 @@ class Reader:
 
 def _passed(opened: OpenedData, gate: PreferenceFilters) -> tuple[OpenedData, PreferenceFilters]:
     return (opened.picked(gate.passed) if len(gate.passed) < gate.num_rows else opened), gate
+
+
+def _folders(named: Sequence[DataSource]) -> list[str]:
+    """Folders of the data files, in which relative paths of images begin."""
+    paths = [Path(os.path.abspath(split_count(source.path)[0])) for source in named]
+    return list(dict.fromkeys(str(path if path.is_dir() else path.parent) for path in paths))

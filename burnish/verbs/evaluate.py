@@ -176,7 +176,7 @@ def evaluate(model: str, settings: EvalSettings, *, base: str | None = None) -> 
         UserError: a mistake that the user can correct, with the remedy.
     """
     opened = open_model(resolve_model(model), base=base, dtype=settings.dtype)
-    reader = Reader.of(settings, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
+    reader = Reader.of_opened(settings, opened, settings.seed)
     source = DatasetSettings(path=settings.data, count=settings.count, split=settings.split)
     preparation = reader.open(source).preparation
     prepared = preparation.whole(told=count_on_terminal("rows made into tokens"))

@@ -129,7 +129,7 @@ def evaluate_preferences(model: str, settings: EvalSettings, *, base: str | None
     """
     reading = PreferenceEvalSettings(**settings.model_dump(exclude_unset=True))
     opened = open_model(resolve_model(model), base=base, dtype=settings.dtype, allow_reward_model=True)
-    reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
+    reader = Reader.of_opened(reading, opened, settings.seed)
     rows, gate = reader.filter_held_out(reader.open(source_of(settings)))
     assert gate is not None, "comparisons are filtered"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))

@@ -114,7 +114,7 @@ def evaluate_reward_model(
             )
     reading = RewardModelEvalSettings(**settings.model_dump(exclude_unset=True), names=head_config.names)
     opened = open_model(resolve_model(model), base=base, dtype=settings.dtype, allow_reward_model=True)
-    reader = Reader.of(reading, opened.named.given, opened.causal_lm.config, opened.tokenizer, settings.seed)
+    reader = Reader.of_opened(reading, opened, settings.seed)
     rows, gate = reader.filter_held_out(reader.open(source_of(settings)))
     assert gate is not None, "rows of reward models are filtered"
     prepared = rows.preparation.whole(told=count_on_terminal("rows made into tokens"))

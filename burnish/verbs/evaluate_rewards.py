@@ -172,7 +172,7 @@ def evaluate_rewards(model: str, settings: RewardEvalSettings, *, base: str | No
 def _answers(
     model: str, prompts: Prompts, sampler: Sampler, decode: Decode, settings: RewardEvalSettings
 ) -> list[list[ResponseView]]:
-    requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in prompts.tokenized]
+    requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in prompts.tokenized]
     groups = sampler.sample(requests, settings.responses_per_prompt, settings.params)
     for response in (response for group in groups for response in group.responses):
         assert response.sampler_logprobs is not None, "sampled responses have log-probabilities"

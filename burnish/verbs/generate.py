@@ -155,7 +155,7 @@ def _write(
     before: int,
 ) -> None:
     """Samples responses to the prompts, and calls `on_group` with each prompt and its group, in their order."""
-    requests = [SampleRequest(prompt.tokens, prompt.row) for prompt in prompts]
+    requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in prompts]
     count = count_on_terminal("prompts answered")
 
     def on_index(index: int, group: Group) -> None:

@@ -58,7 +58,7 @@ class PromptSettings(GenerationSettings, SamplingSettings):
                 rule="a response ends with a token of the model",
                 remedy="name a token of the model, or a text: stop=[…]",
             )
-        return Reader.of(self, opened.named.given, opened.causal_lm.config, opened.tokenizer, self.seed)
+        return Reader.of_opened(self, opened, self.seed)
 
     def prompts(self, reader: Reader, *, system: str | None = None, prefix: str = "") -> Prompts:
         """The prompts of the data; see `data.prompts.prompts`."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file
 
 from burnish.errors import ModelError
 from burnish.types import MediaRef
@@ -22,10 +23,13 @@ from burnish.vision.errors import image_error
 from burnish.vision.families.family import ImageText, Pixels, VisionFamily
 from burnish.vision.pictures import read_file, read_picture
 from burnish.vision.registry import family_of
-from burnish.vision.settings import ImageSettings
+from burnish.vision.settings import VisionSettings
+from burnish.vision.sources import ImageFile, image_file
 
 CACHED_BYTES = 512 * 2**20
 """Memory for pixels of images that were used last."""
+_BESIDE = ("processor_config.json", "video_preprocessor_config.json")
+"""Files of transformers' processors beside that of the image processor."""
 _NOT_PIXELS = ("num_crops", "rows", "cols")
 """Outputs of image processors that models do not take."""
 
@@ -39,8 +43,10 @@ class ImageProcessing:
     """The image processor of transformers, by Pillow."""
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments of the image processor for the resolution of the settings."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """Names and texts of further files of the model's processor, which are saved with it."""
+    folders: tuple[str, ...] = ()
+    """Folders of relative paths of images, in the order in which they are looked up."""
     _texts: dict[tuple[int, int], ImageText] = field(default_factory=dict)
     _pixels: OrderedDict[str, Pixels] = field(default_factory=OrderedDict)
     _cached: int = 0
@@ -51,7 +57,7 @@ class ImageProcessing:
         place: str,
         config: PreTrainedConfig,
         tokenizer: PreTrainedTokenizerBase,
-        settings: ImageSettings | None = None,
+        settings: VisionSettings | None = None,
     ) -> ImageProcessing | None:
         """The image processing of a model; None: it takes text alone.
 
@@ -68,21 +74,44 @@ class ImageProcessing:
         family = family_of(config)
         if family is None:
             return None
+        chosen = settings or VisionSettings()
         try:
             processor = AutoImageProcessor.from_pretrained(place, backend="pil")
+            resolution = family.resized(processor, chosen.min_pixels, chosen.max_pixels)
+            if resolution:  # saved with the model, so that it is served in this resolution
+                processor = AutoImageProcessor.from_pretrained(place, backend="pil", **resolution)
         except (OSError, ValueError, ImportError, KeyError) as error:
             raise ModelError(
                 given=f"{place} has no image processor: {' '.join(str(error).split())[:200]}",
                 rule="a vision-language model has a preprocessor_config.json beside its weights",
                 remedy="copy it from the model that this one was made from",
             ) from error
-        chosen = settings or ImageSettings()
-        return cls(
-            family, processor, config, tokenizer, family.resized(processor, chosen.min_pixels, chosen.max_pixels)
-        )
+        folders = () if chosen.folder is None else (chosen.folder,)
+        return cls(family, processor, config, tokenizer, _read_beside(place), folders)
+
+    def save(self, folder: Path) -> None:
+        """Writes the image processor, and the other files of the model's processor, into a model's folder."""
+        self.processor.save_pretrained(folder)
+        for name, text in self.beside.items():
+            settings = json.loads(text)
+            if "image_processor" in settings:  # where one file has all parts, they are read from there
+                settings["image_processor"] = self.processor.to_dict()
+            (folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_pixels": OrderedDict(), "_cached": 0}
+
+    def within(self, folders: Sequence[str]) -> ImageProcessing:
+        """The same for data whose relative paths of images begin at these folders, unless the settings name one."""
+        return self if self.folders else replace(self, folders=tuple(folders), _pixels=OrderedDict(), _cached=0)
+
+    def file_of(self, source: str) -> ImageFile:
+        """The file of an image of a row.
+
+        Raises:
+            DataError: see `sources.image_file`.
+        """
+        return image_file(source, self.folders)
 
     @property
     def mark(self) -> str:
@@ -93,7 +122,7 @@ class ImageProcessing:
     def identity(self) -> str:
         """sha256 of what determines texts and pixels."""
         own = self.processor.to_dict()
-        parts = [self.family.name, own, dict(self.arguments), self.text_of(64, 64).text]
+        parts = [self.family.name, own, self.text_of(64, 64).text, self.folders]
         return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
     def text_of(self, width: int, height: int) -> ImageText:
@@ -124,7 +153,7 @@ class ImageProcessing:
 
     def _processed(self, picture: Image.Image) -> Mapping[str, Any]:
         rows = {"return_row_col_info": True} if hasattr(self.processor, "return_row_col_info") else {}
-        processed: Mapping[str, Any] = self.processor(images=[picture], return_tensors="pt", **rows, **self.arguments)
+        processed: Mapping[str, Any] = self.processor(images=[picture], return_tensors="pt", **rows)
         return processed
 
     def _keep(self, digest: str, pixels: Pixels) -> None:
@@ -132,6 +161,11 @@ class ImageProcessing:
         self._cached += _size(pixels)
         while self._cached > CACHED_BYTES and len(self._pixels) > 1:
             self._cached -= _size(self._pixels.popitem(last=False)[1])
+
+
+def _read_beside(place: str) -> dict[str, str]:
+    files = {name: cached_file(place, name, _raise_exceptions_for_missing_entries=False) for name in _BESIDE}
+    return {name: Path(file).read_text(encoding="utf-8") for name, file in files.items() if file is not None}
 
 
 def _size(pixels: Pixels) -> int:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import io
 import os
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from burnish.local_path import cache_folder
 from burnish.vision.errors import image_error
@@ -42,12 +45,29 @@ def data_url(data: bytes) -> str:
     return "data:;base64," + base64.b64encode(data).decode("ascii")
 
 
-def image_file(source: str, folder: Path) -> ImageFile:
+def source_of(entry: Any) -> str | None:
+    """Source of an image as rows have it: a path, bytes, a Pillow picture, or an object with one of them; None: it is
+    none of these."""
+    if isinstance(entry, str) and entry:
+        return entry
+    if isinstance(entry, bytes | bytearray):
+        return data_url(bytes(entry))
+    if isinstance(entry, Mapping):
+        found = (source_of(entry[name]) for name in ("bytes", "path", "url", "image") if entry.get(name) is not None)
+        return next(found, None)
+    if hasattr(entry, "save") and hasattr(entry, "mode"):  # a Pillow picture, as `datasets` decodes an image column
+        file = io.BytesIO()
+        entry.save(file, format="PNG")
+        return data_url(file.getvalue())
+    return None
+
+
+def image_file(source: str, folders: Sequence[str]) -> ImageFile:
     """The file of an image, checked.
 
     Args:
         source: a path, a ``file://`` URL, a data URL, or base64.
-        folder: folder of relative paths.
+        folders: folders of relative paths; the first that has the file counts, and the current folder comes last.
 
     Raises:
         DataError: it is missing, on the web, or no usable image; see `pictures.read_picture`.
@@ -56,8 +76,7 @@ def image_file(source: str, folder: Path) -> ImageFile:
         raise image_error(source[:120], "is on the web", "download the images, and give their paths")
     embedded = _embedded(source)
     if embedded is None:
-        path = Path(source.removeprefix("file://")).expanduser()
-        path = Path(os.path.abspath(path if path.is_absolute() else folder / path))
+        path = _found(Path(source.removeprefix("file://")).expanduser(), folders)
         data = read_file(path)
         name = str(path)
     else:
@@ -67,6 +86,12 @@ def image_file(source: str, folder: Path) -> ImageFile:
     if embedded is not None:
         path = _stored(data, digest)
     return ImageFile(str(path), digest, *picture.size)
+
+
+def _found(path: Path, folders: Sequence[str]) -> Path:
+    """The absolute path; of one that does not exist, the place where it was sought first."""
+    places = [Path(os.path.abspath(os.path.join(folder, path))) for folder in (*folders, "")]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _embedded(source: str) -> bytes | None:

@@ -9,7 +9,7 @@ from itertools import product
 from burnish.data.formats.answers import alpaca, chat, document, prompt_completion, question_answer
 from burnish.data.formats.comparisons import chosen, labelled, preference, ranking
 from burnish.data.formats.format import Dialect, Format, Stage
-from burnish.data.formats.media import WithoutMedia
+from burnish.data.formats.media import WithMedia
 from burnish.data.formats.scores_and_steps import stepwise
 from burnish.data.formats.tasks import chat_task, task
 
@@ -106,9 +106,9 @@ _TASK = (
 )
 
 FORMATS: Mapping[str, Format] = {
-    entry.name: replace(entry, convert=WithoutMedia(entry.convert))
+    entry.name: replace(entry, convert=WithMedia(entry.convert))
     for entry in (
-        Format("chat", _CHAT, chat, ("sft", "rl"), takes=(*_TOOLS, *_SYSTEM), convert_prompt=WithoutMedia(chat_task)),
+        Format("chat", _CHAT, chat, ("sft", "rl"), takes=(*_TOOLS, *_SYSTEM), convert_prompt=WithMedia(chat_task)),
         Format("alpaca", _ALPACA, alpaca, ("sft", "rl"), takes=(*_TOOLS, *_INPUT, *_SYSTEM)),
         Format("prompt_completion", _PROMPT_COMPLETION, prompt_completion, ("sft", "rl"), takes=(*_TOOLS, *_SYSTEM)),
         Format("question_answer", _QUESTION_ANSWER, question_answer, ("sft",), takes=(*_TOOLS, *_SYSTEM)),

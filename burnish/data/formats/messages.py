@@ -11,6 +11,7 @@ from burnish.data.records import ROLES, ImagePart, Message, Part, TextPart
 from burnish.data.row import Row
 from burnish.errors import DataError
 from burnish.similar import similar
+from burnish.vision.sources import source_of
 
 Tools = tuple[Mapping[str, object], ...]
 
@@ -159,23 +160,22 @@ def _part(part: Mapping[str, object], where: str) -> Part:
     name, text = part.get("type"), part.get("text")
     if name == "text" and isinstance(text, str):
         return TextPart(text)
-    source = _image_source(part) if name in ("image", "image_url") else None
-    if source is not None:
-        return ImagePart(source)
+    if name in ("image", "image_url"):
+        given = next((part[key] for key in ("image_url", "image", "bytes", "url", "path") if part.get(key)), None)
+        source = "" if given is None else source_of(given)
+        if source is not None:
+            return ImagePart(source)
+        raise DataError(
+            given=f"{where} has an image that is {kind(given)}",
+            rule="an image is a path, bytes, base64, a data URL, or an object with bytes or path",
+            remedy="correct the part, or leave the row out",
+        )
     raise DataError(
-        given=f"{where} has a list as content, with a part of type {'text, without text' if name == 'text' else name!r}"
-        + (" without a path or URL" if name in ("image", "image_url") else ""),
-        rule="the parts of a content are texts, or images given by a path or a URL (not a data: URL)",
+        given=f"{where} has a list as content, with a part of type "
+        f"{'text, without text' if name == 'text' else name!r}",
+        rule="the parts of a content are texts and images",
         remedy="leave the message out, or write what the part shows as text",
     )
-
-
-def _image_source(part: Mapping[str, object]) -> str | None:
-    """Path or URL of an image part, of OpenAI ({"image_url": {"url": ...}}) or transformers ({"image": ...}, or url or
-    path); None: it has none, or the image itself."""
-    given = next((part[key] for key in ("image_url", "image", "url", "path") if part.get(key) is not None), None)
-    source = given.get("url") if isinstance(given, Mapping) else given
-    return source if isinstance(source, str) and source and not source.startswith("data:") else None
 
 
 def _is_trained(message: Mapping[str, object], where: str) -> bool:

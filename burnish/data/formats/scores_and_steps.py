@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from burnish.data.formats.comparisons import require_answer, response_to
 from burnish.data.formats.fields import kind, listed, number
 from burnish.data.formats.format import Dialect, Format
-from burnish.data.formats.media import WithoutMedia
+from burnish.data.formats.media import WithMedia
 from burnish.data.formats.messages import tools
 from burnish.data.formats.prompt_columns import prompt_for, with_system_message
 from burnish.data.records import Scored, Stepped
@@ -73,7 +73,7 @@ def scored(names: Sequence[str], columns: Sequence[str], dialects: Sequence[Dial
     scores = tuple((name, name) for name in names)
     with_scores = tuple(Dialect((*dialect.names, *scores)) for dialect in dialects)
     takes = ("tools", "functions", "tags", "system", "system_prompt")
-    convert = WithoutMedia(ReadScores(tuple(names)))
+    convert = WithMedia(ReadScores(tuple(names)))
     format = Format("scores", with_scores, convert, ("reward",), takes, identity=f"{tuple(names)}")
     fitting = format.fitting(columns, given)
     if not fitting:

@@ -30,6 +30,8 @@ class AdapterSettings:
     found in their names; a tuple has the last parts of their names."""
     layers: tuple[int, ...] | None = None
     """Numbers of the adapted decoder layers, from 0; None: all."""
+    frozen: tuple[str, ...] = ()
+    """Patterns of layers that a group of targets leaves out, see `vision.parts`."""
     modules_to_save: tuple[str, ...] = ()
     """Last parts of names of modules that train whole and are saved with the adapter (embedding, head, norms)."""
     target_experts: bool = False

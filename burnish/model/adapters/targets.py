@@ -14,6 +14,7 @@ from burnish.errors import ModelError
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.value_head import NAME, is_reward_model, output_layer
 from burnish.optim.rates import layer_of
+from burnish.vision.parts import is_frozen
 
 GROUPS = ("all-linear", "attention", "mlp")
 _ATTENTION = re.compile(r"(^|\.)[^.]*att(ention|n)[^.]*\.")
@@ -27,7 +28,11 @@ def target_names(model: PreTrainedModel, settings: AdapterSettings) -> list[str]
         ModelError: a name, a pattern or a layer's number matches nothing, or names the output head or a layer of
             another type.
     """
-    linear = [name for name, module in _linear(model) if module is not output_layer(model)]
+    linear = [
+        name
+        for name, module in _linear(model)
+        if module is not output_layer(model) and not is_frozen(name, settings.frozen)
+    ]
     targets = settings.targets
     if not isinstance(targets, str):
         chosen = [name for target in targets for name in _by_name(model, settings, target)]
