@@ -13,11 +13,12 @@ from typing import TypeAlias
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 
 from burnish.export.export import export
 from burnish.export.verify import load_adapter
 from burnish.model.attention import plain_attention
+from burnish.model.load import model_class_of
 from burnish.model.policy import Model
 from burnish.model.quantization import make_trainable, read_base
 from burnish.types import Group
@@ -95,7 +96,8 @@ class Saved:
 
         Raises OSError, RuntimeError, ValueError or SafetensorError if it cannot.
         """
-        load = load_adapter if isinstance(self.policy.model, PeftModel) else AutoModelForCausalLM.from_pretrained
+        whole = model_class_of(self.policy.causal_lm.config).from_pretrained
+        load = load_adapter if isinstance(self.policy.model, PeftModel) else whole
         quantization = read_base(self.folder)
         options: dict[str, object] = {} if quantization is None else {"quantization_config": quantization}
         with _quiet():

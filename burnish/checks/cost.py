@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from burnish.checks.resuming import SEQUENCES, STEPS
 from burnish.checks.subject import EXACT_PARAMETERS, Subject
@@ -19,7 +19,7 @@ from burnish.errors import CapacityError
 from burnish.microbatch import CostModel
 from burnish.model.adapters.add import add_adapter
 from burnish.model.freezing import freeze
-from burnish.model.load import load_config
+from burnish.model.load import load_config, model_class_of
 from burnish.model.policy import Model
 from burnish.model.settings import Quantization
 from burnish.runs.named_model import resolve_model
@@ -126,8 +126,9 @@ def estimate(subject: Subject) -> Cost:
 
 def _without_weights(name: str) -> PreTrainedModel:
     """Model without weights, on torch's meta device."""
+    config = load_config(name)
     with torch.device("meta"), quiet_transformers():
-        model: PreTrainedModel = AutoModelForCausalLM.from_config(load_config(name))
+        model: PreTrainedModel = model_class_of(config).from_config(config)
     return model
 
 

@@ -263,8 +263,8 @@ def _text(content: TextOrMessages) -> str:
     if isinstance(content, str):
         return content
     if len(content) == 1 and not content[0].extra:
-        return content[0].text or ""
-    return "\n".join(f"{message.role}: {message.text or ''} {dict(message.extra) or ''}" for message in content)
+        return content[0].identity
+    return "\n".join(f"{message.role}: {message.identity} {dict(message.extra) or ''}" for message in content)
 
 
 def _digest(value: str | bytes) -> bytes:

@@ -5,7 +5,6 @@ Preferences have a filter for this (`filters`, contamination), which leaves such
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from burnish.data.dataset import TokenizedDataset
 from burnish.data.prompts import Prompts
 from burnish.data.rows import Rows
-from burnish.data.token_store import DOCUMENT, TokenStore
+from burnish.data.token_store import DOCUMENT, TokenStore, digest_of
 
 _MAX_PLACES = 3
 """Rows named in a line; the others are counted."""
@@ -31,8 +30,8 @@ def rows_in_common(trained: TokenizedDataset, held_out: TokenizedDataset) -> Ite
 
 def prompts_in_common(trained: Prompts, held_out: Prompts) -> Iterator[str]:
     """Yields a line if prompts of the held-out data are trained."""
-    digests = {_digest(prompt.tokens.numpy()) for prompt in trained.tokenized}
-    same = [prompt.row for prompt in held_out.tokenized if _digest(prompt.tokens.numpy()) in digests]
+    digests = {digest_of(prompt.tokens.numpy(), prompt.media) for prompt in trained.tokenized}
+    same = [prompt.row for prompt in held_out.tokenized if digest_of(prompt.tokens.numpy(), prompt.media) in digests]
     yield from _lines(held_out.preparation.builder.rows, len(held_out.tokenized), same, [])
 
 
@@ -69,9 +68,5 @@ def _numbered(samples: TokenStore, lengths: NDArray[np.int64]) -> Iterator[tuple
     start = 0
     for index, (size, whole) in enumerate(zip(lengths.tolist(), samples.lengths.tolist(), strict=True)):
         if size:
-            yield index, _digest(samples.tokens[start : start + size])
+            yield index, samples.digest(index, start, start + size)
         start += whole
-
-
-def _digest(tokens: NDArray[np.int32] | NDArray[np.int64]) -> bytes:
-    return hashlib.blake2b(tokens.tobytes(), digest_size=16).digest()

@@ -6,7 +6,6 @@ in the cache for the next run.
 
 from __future__ import annotations
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -155,8 +154,8 @@ def _recommended(candidates: Sequence[Candidate], samples: TokenStore) -> tuple[
 
 def _duplicates(samples: TokenStore) -> int:
     seen: set[bytes] = set()
-    for start, length in zip(starts(samples).tolist(), samples.lengths.tolist(), strict=True):
-        seen.add(hashlib.blake2b(samples.tokens[start : start + length].tobytes(), digest_size=16).digest())
+    for sample, (start, length) in enumerate(zip(starts(samples).tolist(), samples.lengths.tolist(), strict=True)):
+        seen.add(samples.digest(sample, start, start + length))
     return len(samples.lengths) - len(seen)
 
 

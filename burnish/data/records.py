@@ -68,6 +68,13 @@ class Message:
         """Sources of its images, in order."""
         return tuple(part.source for part in self.parts if isinstance(part, ImagePart))
 
+    @property
+    def identity(self) -> str:
+        """Text by which two messages are compared: that of the content, with the sources of its images."""
+        if not isinstance(self.content, tuple):
+            return self.content or ""
+        return "".join(part.text if isinstance(part, TextPart) else f"<image {part.source}>" for part in self.parts)
+
     def with_text(self, change: Callable[[str], str]) -> Message:
         """The message with each text of its content changed."""
         if not isinstance(self.content, tuple):

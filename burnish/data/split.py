@@ -112,7 +112,7 @@ def _contents(example: AnyExample) -> Iterator[TextOrMessages]:
         case Completion():
             yield example.completion
         case Conversation():
-            yield "\n".join(message.text or "" for message in example.messages)
+            yield "\n".join(message.identity for message in example.messages)
         case Task():
             yield str(example.reference)
         case _:
@@ -125,8 +125,8 @@ def _text(content: TextOrMessages) -> str:
         return content
     first = next((at for at, message in enumerate(content) if at and message.role == "assistant"), len(content))
     if first == 1:
-        return content[0].text or ""
-    return "\n".join(f"{message.role}: {message.text or ''}" for message in content[:first])
+        return content[0].identity
+    return "\n".join(f"{message.role}: {message.identity}" for message in content[:first])
 
 
 def _hashes(part: Part, first: NDArray[np.bool_], seed: int, progress: _Progress) -> Hashes:

@@ -120,6 +120,11 @@ class TokenStore:
             found.append(MediaRef("image", text[_DIGEST:], (begin, end), text[:_DIGEST], patches))
         return tuple(found)
 
+    def digest(self, sample: int, start: int, stop: int) -> bytes:
+        """Digest of tokens [start, stop) and of the images among them; they are those of a sample, from its begin."""
+        media = [medium for medium in self.media(sample) if medium.span[1] <= stop - start]
+        return digest_of(self.tokens[start:stop], media)
+
     @cached_property
     def _first_images(self) -> NDArray[np.int64]:
         """[G] index of the first image of each sample."""
@@ -142,6 +147,14 @@ class TokenStore:
         """[G] index of the group of each sample."""
         begins = (self.notes[:, RESPONSE_INDEX] == 0) & (self.notes[:, TEXT_INDEX] == 0)
         return np.cumsum(begins) - 1
+
+
+def digest_of(tokens: NDArray[np.int32] | NDArray[np.int64], media: Sequence[MediaRef]) -> bytes:
+    """Digest of tokens and their images; equal ones only for equal tokens and images."""
+    found = hashlib.blake2b(tokens.tobytes(), digest_size=16)
+    for medium in media:
+        found.update(medium.digest.encode())
+    return found.digest()
 
 
 def image_arrays(media: Sequence[Sequence[MediaRef]]) -> dict[str, Any]:

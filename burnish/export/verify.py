@@ -18,7 +18,6 @@ from peft import PeftConfig, PeftModel
 from torch import Tensor
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -29,8 +28,9 @@ from burnish.data.template import Template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 from burnish.model.integrity import adapter_rows
+from burnish.model.load import model_class_of
 from burnish.model.quantization import make_trainable
-from burnish.model.value_head import holds_reward_model, is_reward_model, reward_model_class
+from burnish.model.value_head import is_reward_model
 from burnish.watch.quiet import quiet_transformers
 
 TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.3}
@@ -173,7 +173,7 @@ def _loaded(folder: Path) -> tuple[PreTrainedModel | PeftModel, PreTrainedTokeni
             model = load_adapter(folder).eval()
         else:
             config = AutoConfig.from_pretrained(folder)
-            model_class = reward_model_class(config) if holds_reward_model(config) else AutoModelForCausalLM
+            model_class = model_class_of(config)
             model = model_class.from_pretrained(folder).eval()
         make_trainable(model)
         return widened(model), tokenizer
@@ -190,7 +190,8 @@ def load_adapter(folder: Path, **options: Any) -> PeftModel:
         options: of the base's `from_pretrained`.
     """
     settings, tokenizer = PeftConfig.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    base = AutoModelForCausalLM.from_pretrained(settings.base_model_name_or_path, **options)
+    place = settings.base_model_name_or_path
+    base = model_class_of(AutoConfig.from_pretrained(place)).from_pretrained(place, **options)
     if (needed := adapter_rows(folder, settings, tokenizer)) > base.get_input_embeddings().weight.shape[0]:
         base.resize_token_embeddings(needed)
     return PeftModel.from_pretrained(base, folder, config=settings)

@@ -1,4 +1,4 @@
-"""Folders of the built-in models by name: ``builtin:tiny`` lies in the package, ``builtin:small`` is made of it here.
+"""Folders of the built-in models by name: ``builtin:small`` is made of ``builtin:tiny`` here, others are packaged.
 
 ``builtin:small`` is ``builtin:tiny`` with a new layer after every layer, a copy whose output projections are 0 (block
 expansion, LLaMA Pro, arXiv 2401.02415): at first a new layer adds 0, so both models compute the same function, to the
@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from burnish.builtin.places import MODELS, PREFIX, small_card, tiny_folder
+from burnish.builtin.places import MODELS, PREFIX, small_card, tiny_folder, tiny_vision_folder
 from burnish.errors import ModelError
 from burnish.local_path import cache_folder
 from burnish.similar import similar
@@ -45,7 +45,9 @@ def builtin_folder(name: str) -> Path:
             if (near := similar(name, known))
             else "name one of them; a model of your own is a folder or a hub name",
         )
-    return tiny_folder() if name == f"{PREFIX}tiny" else _small_folder()
+    if name == f"{PREFIX}small":
+        return _small_folder()
+    return tiny_folder() if name == f"{PREFIX}tiny" else tiny_vision_folder()
 
 
 def expand(weights: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
@@ -142,6 +143,13 @@ def load_policy(
     trained.train()
     shown = None if images is None else Vision(images)
     return Model(trained, tokenizer, probed.route, notes=tuple(notes), vision=shown)
+
+
+def model_class_of(config: PretrainedConfig) -> Any:
+    """The class of transformers that loads a model, by its `from_pretrained`."""
+    if holds_reward_model(config):
+        return reward_model_class(config)
+    return AutoModelForCausalLM if family_of(config) is None else AutoModelForImageTextToText
 
 
 def load_images(
@@ -343,8 +351,7 @@ def load_model(
     config = load_config(name)
     if holds_reward_model(config) and not allow_reward_model:
         raise reward_model_error(name)
-    of_language = AutoModelForCausalLM if family_of(config) is None else AutoModelForImageTextToText
-    model_class = reward_model_class(config) if holds_reward_model(config) else of_language
+    model_class = model_class_of(config)
     notes = [*_disable_dropout(config), *_dequantize_experts(config)]
     place = find_place(name)
     quantizes = quantization is not None or stored_quantization(config) is not None

@@ -30,12 +30,14 @@ from burnish.model.attention import plain_attention
 from burnish.model.gather import Gather
 from burnish.model.head import accumulation_dtype, unwrap_peft
 from burnish.model.settings import ProblemType, RewardTarget, ValueHeadConfig
+from burnish.model.vision_reward import register_vision_reward_models
 from burnish.types import Microbatch
 
 _CLASSES: Mapping[RewardTarget, type] = {
     "answer": AutoModelForSequenceClassification,
     "step": AutoModelForTokenClassification,
 }
+register_vision_reward_models()
 _ENDINGS: Mapping[RewardTarget, str] = {"answer": "ForSequenceClassification", "step": "ForTokenClassification"}
 """Endings of transformers' class names with such a head."""
 _TASKS: Mapping[RewardTarget, str] = {"answer": "SEQ_CLS", "step": "TOKEN_CLS"}

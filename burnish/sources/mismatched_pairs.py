@@ -31,8 +31,13 @@ def mismatched(groups: Sequence[Group], *, seed: int, step: int, max_length: int
         most once, so some of that prompt find no other. Empty if all have one prompt.
     """
     order = np.random.default_rng([seed, step]).permutation(len(groups)).tolist()
-    others = _with_other_prompts([group.prompt.numpy().tobytes() for group in groups], order)
+    others = _with_other_prompts([_identity(group) for group in groups], order)
     return [_joined(groups[at], groups[other], max_length) for at, other in others.items()]
+
+
+def _identity(group: Group) -> bytes:
+    """Tokens of a prompt, and its images."""
+    return group.prompt.numpy().tobytes() + "".join(medium.digest for medium in group.media).encode()
 
 
 def _with_other_prompts(prompts: Sequence[bytes], order: Sequence[int]) -> dict[int, int]:

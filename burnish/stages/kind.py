@@ -58,10 +58,11 @@ class StageKind(ABC, Generic[S, D]):
     def derived(self, context: StageContext[S]) -> Mapping[str, Resolved]:
         """Key → value for null defaults that follow from model and device, for the resolved recipe."""
         limit = "tokens_per_microbatch" if context.settings.tokens_per_microbatch == context.reader.max_length else ""
-        return {
-            "max_length": Resolved(context.reader.max_length, limit or "positions of the model"),
-            "tokens_per_microbatch": Resolved(context.reader.tokens_per_microbatch, "default of this device"),
-        }
+        longest, budget = context.reader.max_length, context.reader.tokens_per_microbatch
+        found = {"max_length": Resolved(longest, limit or "positions of the model")}
+        if longest <= budget:  # else a microbatch holds the longest row, which is known when all are tokenized
+            found["tokens_per_microbatch"] = Resolved(budget, "default of this device")
+        return found
 
     @abstractmethod
     def open(self, context: StageContext[S]) -> D:

@@ -91,7 +91,7 @@ def identity_of(rows: Rows) -> str:
     digest = hashlib.sha256(b"burnish rows 1")
     for groups in rows:
         for group in groups:
-            digest.update(group.prompt.numpy().tobytes() + b"/")
+            digest.update(group.prompt.numpy().tobytes() + "".join(m.digest for m in group.media).encode() + b"/")
             for response in group.responses:
                 digest.update(response.tokens.numpy().tobytes() + response.trainable.numpy().tobytes() + b"|")
         digest.update(b"\n")

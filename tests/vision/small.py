@@ -67,6 +67,7 @@ class SmallFamily:
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         made = make_tokenizer()
+        made.add_special_tokens({"pad_token": "<|pad|>"})
         made.add_special_tokens({"additional_special_tokens": list(self.marks)}, replace_extra_special_tokens=False)
         made.chat_template = self.template
         return made

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from burnish.data.formats.fields import kind
-from burnish.data.formats.format import Convert
+from burnish.data.formats.format import MEDIA_COLUMNS, Convert
 from burnish.data.records import (
     AnyExample,
     Conversation,
@@ -31,11 +31,10 @@ from burnish.data.row import Row
 from burnish.errors import DataError
 from burnish.vision.sources import source_of
 
-_IMAGES = ("images", "image")
 _REFUSED = ("videos", "audios", "video", "audio")
 _SINGLE = ("image", "video", "audio")
 """Columns that may also have another meaning (a container's image, say)."""
-_ALL = frozenset((*_IMAGES, *_REFUSED))
+_ALL = frozenset((*MEDIA_COLUMNS, *_REFUSED))
 _MARK = re.compile(r"<\|?(image|video|audio)(_pad)?\|?>")
 _IMAGE_MARK = "<image>"
 

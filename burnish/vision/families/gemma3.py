@@ -47,7 +47,7 @@ class Gemma3:
 
     def features(self, model: PreTrainedModel, images: Sequence[Pixels]) -> list[Tensor]:
         pixels = joined(images, "pixel_values").to(model.dtype)
-        return list(model.get_image_features(pixels, return_dict=True).pooler_output)
+        return list(model.base_model.get_image_features(pixels, return_dict=True).pooler_output)
 
     def positions(
         self, model: PreTrainedModel, tokens: Tensor, is_image: Tensor, images: Sequence[Pixels]

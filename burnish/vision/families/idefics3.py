@@ -56,7 +56,9 @@ class Idefics3:
         for _, group in groupby(frames, key=lambda image: image["pixel_values"].shape[2:]):
             members = list(group)
             masks = joined(members, "pixel_attention_mask") if "pixel_attention_mask" in members[0] else None
-            output = model.get_image_features(joined(members, "pixel_values"), masks, return_dict=True).pooler_output
+            output = model.base_model.get_image_features(
+                joined(members, "pixel_values"), masks, return_dict=True
+            ).pooler_output
             rows = list(output)
             for member in members:
                 own, rows = rows[: counted(member, "pixel_values")], rows[counted(member, "pixel_values") :]

@@ -42,7 +42,7 @@ class QwenVL:
         return ImageText(self.mark(tokenizer) * count, count, patches)
 
     def features(self, model: PreTrainedModel, images: Sequence[Pixels]) -> list[Tensor]:
-        output = model.get_image_features(
+        output = model.base_model.get_image_features(
             joined(images, "pixel_values"), image_grid_thw=joined(images, "image_grid_thw"), return_dict=True
         )
         return list(output.pooler_output)
@@ -52,6 +52,6 @@ class QwenVL:
     ) -> Tensor | None:
         grids = joined(images, "image_grid_thw").to(tokens.device)
         kinds = is_image[None].to(torch.int32)
-        positions, _ = model.model.get_rope_index(tokens[None], mm_token_type_ids=kinds, image_grid_thw=grids)
+        positions, _ = model.base_model.get_rope_index(tokens[None], mm_token_type_ids=kinds, image_grid_thw=grids)
         found: Tensor = positions[:, 0]
         return found
