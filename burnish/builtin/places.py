@@ -26,6 +26,7 @@ MODELS: Mapping[str, str] = MappingProxyType(
     {
         "tiny": "eb7ef6ff22d2cdad60b1f270020fdd3e18c284ee708354e812e2008dd675a6ef",
         "small": "7601727701b4e16a30771579b346f59a8dd31b4f4aacddbedd4530b92c18ac3c",
+        "tiny-vision": "ddbad274de0c50e5c2e578f11579e2b1adf6abf366db98b9afe61e930942ab77",
     }
 )
 """Name -> sha256 of its model.safetensors. tiny and tiny-vision lie in the package; `burnish.model.builtin` makes small

@@ -1,0 +1,145 @@
+"""Stages on rows with images: they train, a resumed run equals an undisturbed one, and plain transformers loads it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+import burnish
+from burnish.errors import DataError
+from burnish.model.open import open_model, policy_of
+from tests.vision.groups import group_of, plain_logprobs
+from tests.vision.small import FAMILIES, SmallFamily, write_picture
+from tests.vision.test_equality import EACH_FAMILY, scored
+
+SMALL = {"sequences_per_step": 4, "learning_rate": 1e-2, "max_steps": 4}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def rows_of(kind: str, folder: Path, count: int = 12) -> Path:
+    """Rows with images by relative paths, in the form of LLaMA-Factory; every third has none."""
+    rows: list[dict[str, Any]] = []
+    for number in range(count):
+        name = write_picture(folder, number % 5, 40, 24 + 8 * (number % 2)).name
+        images = {"images": [name]} if number % 3 else {}
+        asked = f"{'<image>' if images else ''}What is {number % 4}?"
+        user, answer = {"role": "user", "content": asked}, {"role": "assistant", "content": f"It is {number % 3}"}
+        rows.append(
+            {
+                "sft": {"messages": [user, answer], **images},
+                "pairs": {
+                    "prompt": [user],
+                    "chosen": [answer],
+                    "rejected": [{"role": "assistant", "content": "no"}],
+                    **images,
+                },
+                "tasks": {"question": asked, "answer": "It is 1", **images},
+            }[kind]
+        )
+    path = folder / f"{kind}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def changed(before: Path, after: Path) -> set[str]:
+    old, new = load_file(before / "model.safetensors"), load_file(after / "model.safetensors")
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+@EACH_FAMILY
+def test_sft_trains_decoder_and_projector_and_what_it_writes_loads_in_transformers(
+    small: SmallFamily, folder: Path
+) -> None:
+    model = small.write(folder / "model")
+    run = burnish.sft(model=str(model), data=str(rows_of("sft", folder)), output=str(folder / "run"), **SMALL)
+    losses = run.metrics["loss"]
+    assert losses[-1] < losses[0]
+    written = run.folder / "model"
+    names = changed(model, written)
+    of_tower = {name for name in names if ".visual." in name or ".vision_" in name}
+    assert {name for name in of_tower if "merger" not in name} == set()
+    assert any("merger" in name or "projector" in name or "connector" in name for name in names)
+    plain = AutoModelForImageTextToText.from_pretrained(written).eval()
+    assert AutoImageProcessor.from_pretrained(written, backend="pil").to_dict() == small.processor().to_dict()
+    assert AutoTokenizer.from_pretrained(written).chat_template == small.template
+    policy = policy_of(open_model(str(written)))
+    pictures = ((1, 40, 24),)
+    group = group_of(policy, "<|user|>\n#?<|end|>\n<|assistant|>\n", pictures, ["yes", "no"], folder)
+    ours = scored(policy, [group], 1000)
+    with torch.no_grad():
+        theirs = plain_logprobs(plain, policy, group, pictures)
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("stage", ["sft", "prefer", "rl", "reward"])
+def test_a_resumed_run_equals_an_undisturbed_one(stage: str, folder: Path) -> None:
+    small = FAMILIES[0]
+    model = small.write(folder / "model")
+    kinds = {"sft": "sft", "prefer": "pairs", "reward": "pairs", "rl": "tasks"}
+    settings: dict[str, Any] = {**SMALL, "data": str(rows_of(kinds[stage], folder)), "model": str(model)}
+    settings["vision.tower"] = "trained"
+    if stage == "rl":
+        del settings["sequences_per_step"]
+        settings |= {"groups_per_step": 3, "responses_per_prompt": 3, "max_new_tokens": 5, "reward": "exact"}
+    train = getattr(burnish, stage)
+    whole = train(output=str(folder / "whole"), checkpoint_every=2, **settings)
+    half = train(output=str(folder / "half"), checkpoint_every=2, **{**settings, "stop_after_steps": 2})
+    assert half.steps == 2
+    resumed = train(output=str(folder / "half"), checkpoint_every=2, **settings)
+    assert changed(whole.folder / "model", resumed.folder / "model") == set()
+    names = changed(model, whole.folder / "model") if stage != "reward" else {".visual."}
+    assert any(".visual." in name for name in names) or stage == "rl"
+
+
+def test_lora_adapts_the_decoder_and_the_projector_alone(folder: Path) -> None:
+    model = FAMILIES[0].write(folder / "model")
+    data = str(rows_of("pairs", folder))
+    common: dict[str, Any] = {"model": str(model), "data": data, "adapter.kind": "lora", **SMALL}
+    first = burnish.prefer(output=str(folder / "a"), **common)
+    names = set(load_file(first.folder / "model" / "adapter_model.safetensors"))
+    assert any("language_model" in name for name in names)
+    assert {name for name in names if ".visual." in name} == {name for name in names if ".visual.merger." in name}
+    assert any(".visual.merger." in name for name in names)
+    second = burnish.prefer(output=str(folder / "b"), **common, **{"vision.projector": "frozen"})
+    names = set(load_file(second.folder / "model" / "adapter_model.safetensors"))
+    assert not any(".visual." in name for name in names)
+    merged = burnish.merge(str(folder / "a"), output=str(folder / "merged"))
+    policy = policy_of(open_model(str(merged.folder)))
+    assert policy.vision is not None
+    adapted = policy_of(open_model(str(folder / "a" / "model")))
+    assert adapted.vision is not None
+    group = group_of(policy, "#?", ((1, 40, 24),), ["yes"], folder)
+    assert torch.allclose(scored(policy, [group], 1000), scored(adapted, [group], 1000), atol=1e-4)
+
+
+def test_an_image_that_changes_after_tokenization_is_refused(folder: Path) -> None:
+    model = FAMILIES[0].write(folder / "model")
+    data = str(rows_of("sft", folder))
+    burnish.sft(model=str(model), data=data, output=str(folder / "run"), **SMALL)
+    for path in folder.glob("1-*.png"):
+        path.write_bytes(write_picture(folder, 9, 40, 24).read_bytes())
+    with pytest.raises(DataError, match="was changed after the data set was tokenized"):
+        burnish.sft(model=str(model), data=data, output=str(folder / "again"), **SMALL)
+
+
+def test_a_language_model_refuses_rows_with_images(folder: Path) -> None:
+    with pytest.raises(DataError, match="takes text alone"):
+        burnish.sft(
+            model="builtin:tiny",
+            data=str(rows_of("sft", folder)),
+            output=str(folder / "run"),
+            chat_template="chatml",
+            add_tokens="template",
+            **SMALL,
+        )
