@@ -572,11 +572,29 @@ class SftLossOptionsDict(TypedDict, total=False):
     """Weight of the z-loss (log Z)²."""
 
 
+class VisionDict(TypedDict, total=False):
+    """Images of prompts, and the trained parts of a vision-language model (docs/vision.md)."""
+
+    tower: Literal["frozen", "trained"]
+    """Vision tower: frozen, or trained as the decoder is (all weights, or an adapter)."""
+    projector: Literal["frozen", "trained"]
+    """Projector between tower and decoder: frozen, or trained as the decoder is."""
+    min_pixels: int | None
+    """Smaller images are enlarged to this number of pixels; null: as the model's image processor has it."""
+    max_pixels: int | None
+    """Larger images are reduced to this number of pixels, which bounds the tokens of an image; null: as the model's
+    image processor has it."""
+    folder: str | None
+    """Folder in which relative paths of images begin; null: the folder of the data file."""
+
+
 class RecipeKeywords(CallbackKeywords, total=False):
     """Settings at the top of a recipe, and callbacks."""
 
     adapter: AdapterDict | str
     """Trained weights: all of them, or an adapter."""
+    vision: VisionDict
+    """Images of prompts and trained parts, of a vision-language model."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"]
     """Data type of the weights; auto: that of the checkpoint. 16-bit weights are trained with float32 master
     weights."""

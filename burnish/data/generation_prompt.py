@@ -8,7 +8,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from burnish.data.generation_prefix import opened_by_template
-from burnish.data.image_text import with_images
+from burnish.data.image_text import require_image_support, with_images
 from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
@@ -39,6 +39,8 @@ def generation_prompt(conversation: Conversation, writer: Writer, control: Speci
     Raises:
         DataError: see `prompt_messages`.
     """
+    if conversation.images:
+        require_image_support(conversation, writer)
     parts_of(writer).require_all(conversation)
     count = len(conversation.messages)
     text = writer.write(conversation, count, add_generation_prompt=True)

@@ -51,7 +51,7 @@ def with_images(
     sources = conversation.images
     if not sources:
         return rendering
-    processing = _processing(conversation, writer)
+    processing = require_image_support(conversation, writer)
     marks = _marks(rendering, processing.mark)
     if not (len(sources) if needed is None else needed) <= len(marks) <= len(sources):
         raise DataError(
@@ -69,7 +69,12 @@ def with_images(
     return replace(_replaced(rendering, marks, [text.text for text in texts]), images=images)
 
 
-def _processing(conversation: Conversation, writer: Writer) -> ImageProcessing:
+def require_image_support(conversation: Conversation, writer: Writer) -> ImageProcessing:
+    """The image processing for a conversation with images.
+
+    Raises:
+        DataError: the model takes text alone, or an answer has an image.
+    """
     if writer.images is None:
         raise DataError(
             given=f"the row has {len(conversation.images)} images",

@@ -21,7 +21,7 @@ import transformers
 from numpy.typing import NDArray
 
 from burnish.data.formats.format import Format
-from burnish.data.image_text import with_images_of
+from burnish.data.image_text import require_image_support, with_images_of
 from burnish.data.limits import Limit
 from burnish.data.records import (
     AnyExample,
@@ -229,6 +229,8 @@ class SampleBuilder:
 
     def _renderings(self, example: AnyExample) -> Sequence[Rendering]:
         if isinstance(example, Conversation):
+            if example.images:  # else a template of text alone refuses the parts of messages, without this reason
+                require_image_support(example, self.writer)
             renderings = render(example, self.writer, self.train_on, self._special_text_in_template)
             return with_images_of(renderings, example, self.writer)
         if isinstance(example, Document):

@@ -44,7 +44,12 @@ LAYOUTS: dict[str, dict[str, Any]] = {
         ],
         "images": ["a.png"],
     },
-    "LLaMA-Factory's instruction": {"instruction": "<image>\nWhat is it?", "input": "", "output": "A cat.", "images": ["a.png"]},
+    "LLaMA-Factory's instruction": {
+        "instruction": "<image>\nWhat is it?",
+        "input": "",
+        "output": "A cat.",
+        "images": ["a.png"],
+    },
     "question and answer": {"question": "<image>\nWhat is it?", "answer": "A cat.", "images": ["a.png"]},
     "OpenAI's parts": {
         "messages": [
@@ -60,7 +65,10 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     },
     "transformers' parts": {
         "messages": [
-            {"role": "user", "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "\nWhat is it?"}]},
+            {
+                "role": "user",
+                "content": [{"type": "image", "image": "a.png"}, {"type": "text", "text": "\nWhat is it?"}],
+            },
             {"role": "assistant", "content": [{"type": "text", "text": "A cat."}]},
         ]
     },

@@ -55,9 +55,9 @@ def theirs(small: SmallFamily, processing: ImageProcessing, size: tuple[int, int
     parts = SimpleNamespace(
         image_processor=processing.processor,
         image_token=small.marks[0],
-        fake_image_token="<fake_token_around_image>",  # noqa: S106 (no secret)
+        fake_image_token="<fake_token_around_image>",
         global_image_tag="<global-img>",
-        global_image_token="<global-img>",  # noqa: S106
+        global_image_token="<global-img>",
         image_seq_len=int((32 // 4) ** 2 / 2**2),
         full_image_sequence="\n\n<start_of_image>" + "<image_soft_token>" * 16 + "<end_of_image>\n\n",
     )
@@ -157,7 +157,9 @@ def test_a_language_model_refuses_images(tmp_path: Path) -> None:
         with_images_of(render(conversation, writer), conversation, writer)
 
 
-@given(texts=st.lists(st.text(alphabet="ab <|>image_pad\n", max_size=12), min_size=1, max_size=4), count=st.integers(0, 3))
+@given(
+    texts=st.lists(st.text(alphabet="ab <|>image_pad\n", max_size=12), min_size=1, max_size=4), count=st.integers(0, 3)
+)
 def test_images_stand_where_they_are_whatever_the_texts_say(texts: list[str], count: int) -> None:
     """Also for texts that read like marks: every image is in the tokens once, in order, and the rest is the text."""
     small, folder = FAMILIES[0], _FOLDER
@@ -174,7 +176,9 @@ def test_images_stand_where_they_are_whatever_the_texts_say(texts: list[str], co
     assert all(medium.digest == sample.media[0].digest for medium in sample.media)
     ends = [medium.span for medium in sample.media]
     assert ends == sorted(ends)
-    rest = tokenizer.decode([token for token in sample.tokens if token != tokenizer.convert_tokens_to_ids(small.marks[0])])
+    rest = tokenizer.decode(
+        [token for token in sample.tokens if token != tokenizer.convert_tokens_to_ids(small.marks[0])]
+    )
     shown = "<|vision_start|><|vision_end|>" * count
     assert rest == f"<|user|>\n{''.join(text + shown for text in texts)}<|end|>\n<|assistant|>\nyes<|end|>"
 
