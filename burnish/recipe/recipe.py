@@ -79,7 +79,8 @@ class Recipe(Settings):
     """A whole recipe."""
 
     model: str
-    """Model: a name on the hub, a folder (of a model, an adapter or a run), builtin:tiny, builtin:small or builtin:tiny-vision."""
+    """Model: a name on the hub, a folder (of a model, an adapter or a run), builtin:tiny, builtin:small or
+    builtin:tiny-vision."""
     adapter: Adapter = Adapter()
     """Trained weights: all of them, or an adapter."""
     vision: Vision = Vision()

@@ -41,6 +41,12 @@ HASHES = {
     "code/test": "796c6077a104a4d8ff26df446204e649c96a44593c2f9cba986f6c85a37602af",
     "code-chat/train": "a5e8ada428b3e872582fdd847e0c92f0c4e1099f1def07a67b074e098851c337",
     "code-chat/test": "0a96a2d96c82c6336496429ebd45d31c8e8b8adb42dcb8aeda693be473c1826f",
+    "shapes/train": "acd1cf5cd23621987d1e944ad127f01e2230e1e0fbf9927cec0aff2acfd91dff",
+    "shapes/test": "5106cbf760cee9c0183ba508db2e66906aa85c453771548d311768d225c2a73b",
+    "shapes-preferences/train": "67e6805e11f9317c762af0b8306b66a2d38d46ce0fd8835ce4e7474592712c34",
+    "shapes-preferences/test": "55eadcfc7dd59bc4b567845e8a2e542e09f8587d61c02bd6bde1fc8b9c1b9efa",
+    "shapes-counting/train": "18cca2b7cb772e4ec9cbf2e2c6b8c76087da247e80bc7e07b7f64d7dd8b776ec",
+    "shapes-counting/test": "32e55f892e6fa6f5eab6ccafe4ff73173e6938f8572b2b788557dc1587d51157",
 }
 
 

@@ -170,7 +170,7 @@ def test_parts_without_an_image_are_refused() -> None:
             {"role": "assistant", "content": "a"},
         ]
     }
-    with pytest.raises(DataError, match="1 places for images .* and 0 images"):
+    with pytest.raises(DataError, match=r"1 places for images .* and 0 images"):
         converted(row)
 
 
