@@ -78,7 +78,7 @@ def require_image_support(conversation: Conversation, writer: Writer) -> ImagePr
     if writer.images is None:
         raise DataError(
             given=f"the row has {len(conversation.images)} images",
-            rule="the model takes text alone",
+            rule="the model takes text alone, or the stage does (distill and ppo)",
             remedy="name a vision-language model (Qwen2.5-VL, Gemma 3, SmolVLM, Idefics3), or leave such rows out",
         )
     if any(message.role == "assistant" and message.images for message in conversation.messages):

@@ -84,7 +84,28 @@ def _ours(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
             remedy="set add_tokens=template, which gives them to tokenizer and model; "
             "or use chat_template=plain, which needs none",
         )
-    return (files("burnish.data") / "templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    return _with_images((files("burnish.data") / "templates" / f"{name}.jinja").read_text(encoding="utf-8"), tokenizer)
+
+
+IMAGE_MARKS: Mapping[str, str] = {
+    "<|image_pad|>": "<|vision_start|><|image_pad|><|vision_end|>",
+    "<start_of_image>": "<start_of_image>",
+    "<image>": "<image>",
+}
+"""Token of a tokenizer -> what templates of such vision-language models write for an image."""
+
+
+def _with_images(source: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A built-in template that also writes messages in parts, if the tokenizer has a token for images."""
+    mark = next((text for token, text in IMAGE_MARKS.items() if is_one_token(token, tokenizer)), None)
+    if mark is None:
+        return source
+    macro = (
+        "{%- macro text_of(content) -%}{%- if content is string -%}{{- content -}}{%- else -%}"
+        "{%- for part in content -%}{%- if part.type == 'image' -%}{{- '" + mark + "' -}}{%- else -%}"
+        "{{- part.text -}}{%- endif -%}{%- endfor -%}{%- endif -%}{%- endmacro -%}\n"
+    )
+    return macro + source.replace("message.content", "text_of(message.content)")
 
 
 def is_one_token(text: str, tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -86,9 +86,11 @@ def answerable_prompts(builder: SampleBuilder, rows: Sequence[int] | None = None
         samples = last_turn.make(row, row + 1)
         if not _has_answer(example) or not len(samples.lengths):
             continue
-        tokens = torch.tensor(samples.tokens[: int(samples.prompt_lengths[0])], dtype=torch.int64)
+        length = int(samples.prompt_lengths[0])
+        tokens = torch.tensor(samples.tokens[:length], dtype=torch.int64)
+        media = tuple(medium for medium in samples.media(0) if medium.span[1] <= length)
         task = replace(as_task(example), generation_prefix=_generation_prefix(example, builder))
-        result.append(TokenizedPrompt(row, tokens, task))
+        result.append(TokenizedPrompt(row, tokens, task, media))
     return tuple(result)
 
 

@@ -74,6 +74,12 @@ class Vision:
                 rotary[:, own] = found
         return (layout.positions if rotary is None else rotary), layout
 
+    def require_media(self, prompt: Tensor, media: Sequence[MediaRef]) -> None:
+        """Asserts that every image token of a prompt [P] belongs to one of its images."""
+        image = self.family.image_token(self.processing.config)
+        own = sum(len(self._places(prompt, medium, 0)) for medium in media)
+        assert int((prompt == image).sum()) == own, "a prompt comes with its images"
+
     def shift(self, model: PreTrainedModel, prompt: Tensor, media: Sequence[MediaRef]) -> int:
         """Position after a prompt [P], less P: what is added to the index of each token of a response."""
         found = self._prompt_positions(model, prompt, media) if media else None

@@ -71,6 +71,12 @@ class ResponseRenderer:
     def _plainly_rendered(self, answer: ResponseView) -> Rendering:
         if isinstance(answer.prompt, str):
             return complete(Completion(answer.prompt, answer.text), self.writer.tokenizer, self.plain)
+        if any(isinstance(message.get("content"), list) for message in answer.prompt):
+            raise DataError(
+                given="a prompt with images",
+                rule="a reward model grades responses to text alone",
+                remedy="grade by rules (exact, number, code, a function), or leave such rows out",
+            )
         messages = [_message(dict(message)) for message in answer.prompt]
         conversation = Conversation((*messages, Message("assistant", answer.text, trained=True)))
         [rendering] = render(conversation, self.writer, "last", self.control)

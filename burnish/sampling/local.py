@@ -201,6 +201,9 @@ class _Generation:
 
     def _prefill_batch(self, numbers: Sequence[int]) -> None:
         requests = [self.requests[number] for number in numbers]
+        if self.policy.vision is not None:
+            for request in requests:
+                self.policy.vision.require_media(request.tokens, request.media)
         prefill = Prefill.of(
             [request.tokens for request in requests], self.device, [request.media for request in requests]
         )

@@ -77,6 +77,8 @@ class StageSettings(DataSettings):
     """What the stage takes from its rows."""
     usual: ClassVar[tuple[str, ...]] = ("data", "chat_template", "max_length")
     """Keys that are set most, of the stage and of the recipe; its help on the command line shows them."""
+    takes_images: ClassVar[bool] = True
+    """Whether its rows may have images."""
     produces: ClassVar[Product] = "language_model"
     """What the stage ends with. A stage that produces data leaves the model of the stage before it to the next one."""
 

@@ -52,7 +52,7 @@ class StageContext(Generic[S_co]):
             check_tokens(begins, tokenizer)
         reading = settings.model_copy(update={"chat_template": next(templates, None)})
         config = load_config(begins)
-        images = load_images(begins, config, tokenizer, recipe.vision.settings)
+        images = load_images(begins, config, tokenizer, recipe.vision.settings) if settings.takes_images else None
         reader = Reader.of(reading, begins, config, tokenizer, recipe.seed, images)
         reader = replace(reader, named_template=settings.chat_template)
         return cls(recipe, settings, reader, world)  # type: ignore[arg-type]  # the caller's kind has these settings

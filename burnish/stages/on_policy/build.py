@@ -268,6 +268,6 @@ def longest_prompts(
         **further,
     )
     longest = sorted(inputs.train.tokenized, key=lambda prompt: -len(prompt.tokens))[: settings.groups_per_step]
-    groups = [Group(prompt=prompt.tokens, responses=(response,) * size) for prompt in longest]
+    groups = [Group(prompt=prompt.tokens, responses=(response,) * size, media=prompt.media) for prompt in longest]
     items = rule.assign(groups, [torch.arange(float(size))] * len(groups))
     return costliest([group for item in items for group in item], budget, settings.groups_per_step)

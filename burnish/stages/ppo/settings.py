@@ -29,6 +29,7 @@ class PpoSettings(OnPolicySettings):
     the reward of every token."""
 
     own_alerts: ClassVar[frozenset[AlarmName]] = frozenset({"critic_error"})
+    takes_images: ClassVar[bool] = False
     usual: ClassVar[tuple[str, ...]] = (
         "reward",
         "kl_coef",
