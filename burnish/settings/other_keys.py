@@ -15,7 +15,7 @@ def same(*answers: tuple[str, str]) -> dict[str, str]:
 
 
 _ONE_PROCESS = "not available: a run is one process on one device today"
-_NO_IMAGES = "not available: images, video and audio are not trained on yet"
+_NO_IMAGES = "not available: video and audio are not trained on yet"
 _PACKED = "always on: rows are packed without padding and never see each other"
 _FILLED = "not needed: microbatches are filled up to tokens_per_microbatch tokens"
 _ATTENTION = (
@@ -88,9 +88,18 @@ MODEL: Mapping[str, str] = same(
     ("not available: a token of the tokenizer keeps its name", "added_tokens_overrides map_eos_token"),
     ("not needed: new rows of the embedding begin as the mean of all others", "mean_resizing_embeddings"),
     ("not available: the embedding keeps its rows", "shrink_embeddings fix_untrained_tokens"),
-    (_NO_IMAGES, "freeze_vit freeze_vision_tower freeze_llm freeze_aligner freeze_multi_modal_projector"),
-    (_NO_IMAGES, "freeze_language_model finetune_vision_layers finetune_language_layers max_pixels vit_lr"),
-    (_NO_IMAGES, "image_max_pixels image_min_pixels video_max_pixels processor_type media_dir log_multimodal"),
+    ("vision.tower: frozen (the default) or trained", "freeze_vit freeze_vision_tower finetune_vision_layers"),
+    ("vision.projector: trained (the default) or frozen", "freeze_aligner freeze_multi_modal_projector"),
+    (
+        "adapter.freeze, with patterns of names such as [language_model]",
+        "freeze_llm freeze_language_model finetune_language_layers",
+    ),
+    ("vision.max_pixels", "max_pixels image_max_pixels"),
+    ("vision.min_pixels", "image_min_pixels"),
+    ("vision.folder", "media_dir"),
+    ("optimizer.lr_multipliers, such as {visual: 0.1}: factors of learning_rate", "vit_lr"),
+    ("not needed: the image processor is the model's own", "processor_type"),
+    (_NO_IMAGES, "video_max_pixels log_multimodal"),
     (_ONE_PROCESS, "deepspeed fsdp fsdp_config fsdp_version fsdp_final_state_dict_type accelerator_config"),
     (_ONE_PROCESS, "ddp ddp_backend ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph"),
     (_ONE_PROCESS, "ddp_find_unused_parameters local_rank world_size parallelism_config ds3_gather_for_generation"),
