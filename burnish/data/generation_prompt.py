@@ -13,7 +13,7 @@ from burnish.data.records import Conversation
 from burnish.data.rendering import Rendering, begin_token
 from burnish.data.special_token_text import SEAL, SpecialTokenText, ordinary_ranges
 from burnish.data.template_parts import parts_of
-from burnish.data.tokenize import not_encodable, tokenize_prompts
+from burnish.data.tokenize import Sample, not_encodable, tokenize_prompts
 from burnish.data.writer import Writer
 from burnish.errors import DataError
 
@@ -26,11 +26,20 @@ def prompt_messages(conversation: Conversation, writer: Writer) -> tuple[int, ..
     Raises:
         DataError: the template cannot render the messages, or changes its output by text of control tokens in them.
     """
+    return tuple(prompt_sample(conversation, writer).tokens.tolist())
+
+
+def prompt_sample(conversation: Conversation, writer: Writer) -> Sample:
+    """Returns the tokens of a conversation with the generation prompt at its end, and its images.
+
+    Raises:
+        DataError: see `prompt_messages`; or an image cannot be used.
+    """
     control = SpecialTokenText.of(writer.tokenizer, writer.template)
     (sample,) = tokenize_prompts([generation_prompt(conversation, writer, control)], writer.tokenizer)
     if isinstance(sample, DataError):
         raise sample
-    return tuple(int(token) for token in sample.tokens)
+    return sample
 
 
 def generation_prompt(conversation: Conversation, writer: Writer, control: SpecialTokenText) -> Rendering:

@@ -11,7 +11,7 @@ from burnish.rewards.normalize import THOUGHT_TAGS
 from burnish.rewards.response_views import Decode, decoded_after
 from burnish.sampling.base import Sampler, SampleRequest, StreamListener
 from burnish.sampling.params import SamplingParams
-from burnish.types import Response
+from burnish.types import MediaRef, Response
 
 _UNFINISHED = "\ufffd"
 """Output of a decoder for an incomplete character."""
@@ -62,6 +62,7 @@ def stream_text(
     prompt: Sequence[int],
     params: SamplingParams,
     on_text: Callable[[str], None],
+    media: tuple[MediaRef, ...] = (),
 ) -> Response:
     """Samples a response to one prompt and streams its text to `on_text`. The caller catches Ctrl+C.
 
@@ -71,7 +72,7 @@ def stream_text(
         ModelError: the prompt is empty, or fills all positions of the model.
     """
     listener = Detokenizer(tokenizer, on_text, sampler.end_tokens)
-    request = SampleRequest(torch.tensor(prompt, dtype=torch.int64), rng_key=0)
+    request = SampleRequest(torch.tensor(prompt, dtype=torch.int64), 0, media)
     [group] = sampler.sample([request], 1, params, listener=listener)
     listener.end()
     return group.responses[0]

@@ -61,7 +61,7 @@ def read_file(path: Path) -> bytes:
         raise image_error(
             str(path),
             "does not exist",
-            "correct the path; relative paths begin at the folder of the data file, or at images.folder",
+            "correct the path; relative paths begin at the folder of the data file, or at vision.folder",
         ) from error
     except OSError as error:
         raise image_error(str(path), f"cannot be read: {error.strerror or error}") from error
