@@ -24,6 +24,7 @@ from burnish.data.settings import MAX_OVERLONG_FRACTION
 from burnish.data.special_token_text import find_special_tokens
 from burnish.data.token_store import TokenStore
 from burnish.errors import DataError
+from burnish.vision.pictures import thumbnail
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class RowView:
     """What the data say of the response: chosen, rejected, rank 2, desirable, undesirable; "": nothing."""
     tone: Tone = "good"
     """How the verdict is colored."""
+    images: tuple[str, ...] = ()
+    """Paths of its images, in order."""
 
     def text(self) -> Text:
         """Formats for a terminal: learned text green, of a response that others are better than yellow or red; the rest
@@ -146,7 +149,13 @@ class _Sequences:
     selection: Selection
 
     def views(self, members: range) -> Iterator[RowView]:
-        """Views of a group: one sequence, or what several begin with, and each of them."""
+        """Views of a group: one sequence, or what several begin with, and each of them; the first shows its images."""
+        media = self.store.media(int(self.selection.samples[members[0]]))
+        images = tuple(medium.source for medium in media)
+        for number, view in enumerate(self._views(members)):
+            yield view if number else replace(view, images=images)
+
+    def _views(self, members: range) -> Iterator[RowView]:
         where = self.builder.rows.where(int(self.selection.rows[members[0]]))
         if len(members) == 1:
             verdict, tone = _NO_VERDICT if self.store.worth is None else self._verdicts(members)[0]
@@ -240,7 +249,8 @@ def page(source: str, views: Sequence[RowView]) -> str:
     """Self-contained HTML page of the views."""
     title = f"{html.escape(source)}, as it is trained"
     samples = "".join(
-        f"<h2{_class(view)}>{html.escape(view.where)}</h2><p>{html.escape(view.note)}</p><pre>"
+        f"<h2{_class(view)}>{html.escape(view.where)}</h2><p>{html.escape(view.note)}</p>"
+        f"{''.join(map(_thumbnail, view.images))}<pre>"
         + "".join(
             f"<mark{_class(view)}>{html.escape(text)}</mark>{_weight_suffix(weight)}" if weight else html.escape(text)
             for text, weight in view.runs
@@ -254,6 +264,12 @@ def page(source: str, views: Sequence[RowView]) -> str:
     )
 
 
+def _thumbnail(path: str) -> str:
+    """Element with a small picture of an image."""
+    name = html.escape(path.rpartition("/")[2][:80], quote=True)
+    return f'<img src="{thumbnail(path)}" alt="{name}" title="{name}">'
+
+
 def _class(view: RowView) -> str:
     """Attribute of elements in the color of a verdict that is not good."""
     return "" if view.tone == "good" else f" class={view.tone}"
@@ -265,5 +281,6 @@ _STYLE = (
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;background:#f6f7f9;border-radius:6px;padding:.8rem;color:#6b7280}"
     "mark{background:#d3f3dc;color:#0b5a26;border-radius:2px}"
     "mark.middle{background:#fdf0c4;color:#6b4e00}mark.bad{background:#fbdcd9;color:#8c1d14}"
+    "img{margin:.3rem .4rem 0 0;border-radius:4px;image-rendering:auto}"
     "h2.middle{color:#6b4e00}h2.bad{color:#8c1d14}"
 )

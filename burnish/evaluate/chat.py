@@ -25,8 +25,8 @@ from burnish.sampling.params import SamplingParams
 from burnish.types import MediaRef
 
 HELP = (
-    "/reset clears the conversation, /system TEXT sets the system prompt and clears it, /image PATH shows an image with "
-    "the next message, /exit ends, /help shows this; a message that begins with / needs a space before it"
+    "/reset clears the conversation, /system TEXT sets the system prompt and clears it, /image PATH shows an image "
+    "with the next message, /exit ends, /help shows this; a message that begins with / needs a space before it"
 )
 
 TextCallback = Callable[[str], None]

@@ -5,6 +5,7 @@ Used when a data set is tokenized (checks and sizes) and when a microbatch is co
 
 from __future__ import annotations
 
+import base64
 import io
 import warnings
 from pathlib import Path
@@ -17,6 +18,8 @@ from burnish.vision.settings import MAX_FILE_PIXELS
 
 _WIDE_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Modes of more than 8 bits, which Pillow converts to RGB by cutting off."""
+_THUMBNAIL = 160
+"""Longest side of a thumbnail, pixels."""
 _MAX_RATIO = 200
 """Largest ratio of the sides; image processors refuse more."""
 
@@ -65,6 +68,19 @@ def read_file(path: Path) -> bytes:
         ) from error
     except OSError as error:
         raise image_error(str(path), f"cannot be read: {error.strerror or error}") from error
+
+
+def thumbnail(path: str) -> str:
+    """Small picture of an image file as a data URL, for pages.
+
+    Raises:
+        DataError: the file is missing, or no usable image.
+    """
+    picture = read_picture(read_file(Path(path)), path)
+    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    file = io.BytesIO()
+    picture.save(file, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _check(opened: Image.Image, name: str) -> None:

@@ -15,6 +15,7 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 
+from burnish.data.dataset import shown_text
 from burnish.data.in_common import prompts_in_common
 from burnish.data.prompts import Prompts, TokenizedPrompt, prompts
 from burnish.data.split import Split
@@ -121,7 +122,7 @@ class OnPolicyData(StageData[P_co], Generic[P_co]):
             yield f"columns that no reward function gets, since their names are the program's: {', '.join(shadowed)}"
         yield self._epoch()
         tokenizer = self.context.reader.tokenizer
-        yield f"the first prompt:\n{tokenizer.decode(self.train.tokenized[0].tokens.tolist())}"
+        yield f"the first prompt:\n{shown_text(self.train.tokenized[0].tokens.tolist(), tokenizer)}"
 
     def _epoch(self) -> str:
         """Line with the length of an epoch, and the number of usable rows."""
