@@ -31,6 +31,8 @@ class CostModel:
     """Work of attention for one (query, key) pair over all layers; about 4 × layers × heads × head size."""
     per_scored: float = 0.0
     """Work of the output head for one scored token; about 2 × vocabulary × hidden size."""
+    per_patch: float = 0.0
+    """Work of the vision tower and projector for one patch of an image; about 2 × their parameters."""
 
     def prefix(self, length: int) -> float:
         """Cost of the first tokens of a sequence, without the head."""
@@ -80,7 +82,10 @@ class Part:
         for text in self.texts:
             pairs += text.own * (text.own + 1) / 2 + text.own * text.shared
         scored = sum(int(response.trainable.sum()) for response in self.group.responses) if model.per_scored else 0
-        return model.per_token * self.num_tokens + model.per_pair * pairs + model.per_scored * scored
+        patches = sum(medium.num_patches for medium in self.group.media)
+        patches *= 1 if self.share else len(self.texts)
+        of_tokens = model.per_token * self.num_tokens + model.per_pair * pairs + model.per_scored * scored
+        return of_tokens + model.per_patch * patches
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from burnish.model.decoder import decoder_of
 from burnish.model.head import Head
 from burnish.model.quantization import num_weights
 from burnish.model.value_head import ValueHead
+from burnish.vision.registry import family_of
 
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 EXPERTS_OF_A_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "top_k_experts", "moe_top_k", "moe_k")
@@ -35,6 +36,7 @@ def forward_cost(model: PreTrainedModel, head: Head | ValueHead, unused: Collect
         per_token=2.0 * (weights - model.get_input_embeddings().weight.numel()),
         per_pair=_per_pair(model.config.get_text_config(decoder=True)),
         per_scored=2.0 * head.weight.numel(),
+        per_patch=sum(2.0 * num_weights(p) for p in _of_images(model)),
     )
 
 
@@ -53,7 +55,19 @@ def training_cost(model: PreTrainedModel, head: Head | ValueHead, unused: Collec
         per_token=sum((6.0 if p.requires_grad else 4.0) * share * num_weights(p) for p, share in used) - lookup,
         per_pair=3.0 * forward.per_pair,
         per_scored=(3.0 if head.weight.requires_grad else 2.0) * forward.per_scored,
+        per_patch=sum((6.0 if p.requires_grad else 2.0) * num_weights(p) for p in _of_images(model)),
     )
+
+
+def _of_images(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Parameters of vision tower and projector; none in a language model. A frozen tower has no backward."""
+    family = family_of(model.config)
+    if family is None:
+        return []
+    parts = (*family.tower_parts, *family.projector_parts)
+    inner = model.base_model
+    found = (p for name in parts for p in inner.get_submodule(name).parameters())
+    return list({id(p): p for p in found}.values())
 
 
 def _used(model: PreTrainedModel, unused: Collection[int]) -> Iterator[tuple[nn.Parameter, float]]:

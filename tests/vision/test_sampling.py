@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from burnish.model.policy import Model
+from burnish.packing import whole_parts
 from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
@@ -90,3 +92,18 @@ def test_text_and_images_go_in_one_microbatch(tmp_path: Path, monkeypatch: pytes
     [microbatch] = policy.pack(groups, 10_000)
     assert len(microbatch.media) == 4
     assert len({start for _, start in microbatch.media}) == 3
+
+
+def test_the_cost_of_a_group_has_that_of_its_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two operations for each weight of tower and projector and each patch; three times as many where they learn."""
+    policy = policy_of(FAMILIES[0], tmp_path, patch=monkeypatch)
+    shown = group_of(policy, "# what?", ((1, 40, 24),), ["a", "bc"], tmp_path)
+    text = replace(shown, media=())
+    weights = sum(p.numel() for p in policy.causal_lm.model.visual.parameters())
+    assert shown.media[0].num_patches == 60
+    costs = [sum(part.cost(policy.cost) for part in whole_parts([group], True)) for group in (shown, text)]
+    assert costs[0] - costs[1] == pytest.approx(2 * weights * 60)
+    assert policy.num_flops([shown]) - policy.num_flops([text]) == pytest.approx(6 * weights * 60)
+    frozen = policy_of(FAMILIES[0], tmp_path, patch=monkeypatch)
+    frozen.causal_lm.model.visual.requires_grad_(False)
+    assert frozen.num_flops([shown]) - frozen.num_flops([text]) == pytest.approx(2 * weights * 60)

@@ -13,7 +13,9 @@ from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTo
 
 import burnish
 from burnish.errors import DataError, Interrupted
+from burnish.evaluate.chat import Chat, converse
 from burnish.model.open import open_model, policy_of
+from burnish.sampling.params import SamplingParams
 from tests.interrupting import interrupted_at
 from tests.vision.groups import group_of, plain_logprobs
 from tests.vision.small import FAMILIES, SmallFamily, write_picture
@@ -145,3 +147,28 @@ def test_a_language_model_refuses_rows_with_images(folder: Path) -> None:
             add_tokens="template",
             **SMALL,
         )
+
+
+def test_chat_and_view_show_images(folder: Path) -> None:
+    opened = open_model(str(FAMILIES[0].write(folder / "model")))
+    notes: list[str] = []
+    said: list[str] = []
+    chat = Chat(opened, SamplingParams(max_new_tokens=4, temperature=0))
+    lines = [f"/image {write_picture(folder, 1)}", "What is it?", "/image nowhere.png", "And now?"]
+    converse(chat, lines, said.append, notes.append)
+    assert chat.messages[0].images == (str(folder / "1-40x24.png"),)
+    assert chat.messages[2].images == ()
+    assert any("is about this image" in note for note in notes)
+    assert any("nowhere.png does not exist" in note for note in notes)
+    views = burnish.view(str(rows_of("sft", folder)), model=str(folder / "model"), count=3)
+    page = views.html()
+    assert page.count("<img src=") == 2
+    assert "<|image_pad|>×15" in page.replace("&lt;", "<").replace("&gt;", ">")
+
+
+def test_held_out_prompts_keep_their_images(folder: Path) -> None:
+    model = FAMILIES[0].write(folder / "model")
+    data = str(rows_of("sft", folder))
+    settings = {**SMALL, "max_steps": 2, "evaluation.generations": 4}
+    run = burnish.sft(model=str(model), data=data, eval_data=data, output=str(folder / "run"), **settings)
+    assert any("eval/accuracy" in line for line in run.evaluations)
