@@ -14,6 +14,13 @@ PromptContent = str | tuple[Mapping[str, object], ...]
 """Plain text, or messages as chat templates take them: ``({"role": "user", "content": "2+2?"},)``."""
 
 
+def text_of_content(content: object) -> str | None:
+    """Text of a message's content, with ``<image>`` for an image; None: it has none."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "<image>")) for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else None
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseView:
     """One response with its prompt. Example: ``ResponseView("What is 2 + 2?", "It is 4.", reference="4")``."""
@@ -40,11 +47,12 @@ class ResponseView:
 
     @property
     def asked(self) -> str:
-        """Prompt as text; of messages, the contents of system and user messages with a blank line between."""
+        """Prompt as text; of messages, the contents of system and user messages with a blank line between, and
+        ``<image>`` for an image."""
         if isinstance(self.prompt, str):
             return self.prompt
         contents = (message.get("content") for message in self.prompt if message.get("role") != "assistant")
-        return "\n\n".join(content for content in contents if isinstance(content, str))
+        return "\n\n".join(text for text in map(text_of_content, contents) if text is not None)
 
     @property
     def is_conversational(self) -> bool:

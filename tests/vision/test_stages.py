@@ -102,6 +102,9 @@ def test_a_resumed_run_equals_an_undisturbed_one(stage: str, folder: Path) -> No
     assert not (folder / "half" / "model").exists()
     resumed = train(output=str(folder / "half"), checkpoint_every=2, **settings)
     assert changed(whole.folder / "model", resumed.folder / "model") == set()
+    if stage == "rl":
+        prompts = {sample["prompt"] for sample in whole.samples}
+        assert any(prompt.startswith("<image>What is") for prompt in prompts)
     names = changed(model, whole.folder / "model") if stage != "reward" else {"visual.blocks."}
     assert any("visual.blocks." in name for name in names) or stage == "rl"
 

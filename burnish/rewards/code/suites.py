@@ -14,7 +14,7 @@ from dataclasses import replace
 from burnish.rewards.code.cases import Surroundings, json_value, suite_of
 from burnish.rewards.code.program import preamble, stub_of
 from burnish.rewards.code.syntax import BUILTINS, called, defined, free_names, function_in, parsed
-from burnish.rewards.response_view import ResponseView
+from burnish.rewards.response_view import ResponseView, text_of_content
 from burnish.rewards.verdict import UnusableRow
 from burnish.sandbox.tests import AssertTest, CallTest, TestSuite
 
@@ -134,7 +134,7 @@ def last_request(answer: ResponseView) -> str:
     if isinstance(answer.prompt, str):
         return answer.prompt
     contents = [message.get("content") for message in answer.prompt if message.get("role") == "user"]
-    texts = [content for content in contents if isinstance(content, str)]
+    texts = [text for text in map(text_of_content, contents) if text is not None]
     return texts[-1] if texts else ""
 
 
