@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from burnish.data.cache import samples_of
 from burnish.data.empty_answers import rows_with_empty_answers
-from burnish.data.formats.format import Format
+from burnish.data.formats.format import MEDIA_COLUMNS, Format
 from burnish.data.formats.recognize import recognize
 from burnish.data.limits import Limit
 from burnish.data.report import DataReport, Unusable
@@ -388,7 +388,7 @@ def _report(
     return DataReport(
         source=rows.source,
         format=chosen.name,
-        unused_columns=chosen.unused(rows.columns),
+        unused_columns=_unused(builder, samples),
         rows=len(rows),
         usable=len(np.unique(selection.group_rows)),
         conversations=conversations,
@@ -414,6 +414,12 @@ def _report(
         writes_date=conversations > 0 and writer.writes_date,
         example=_first_group_text(samples, selection, writer.tokenizer),
     )
+
+
+def _unused(builder: SampleBuilder, samples: TokenStore) -> tuple[str, ...]:
+    """Columns without use. Whether a column `image` has images is known from the rows."""
+    unused = builder.format.unused(builder.rows.columns)
+    return unused if samples.image_counts is None else tuple(name for name in unused if name not in MEDIA_COLUMNS)
 
 
 def _first_group_text(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 
@@ -76,11 +77,16 @@ class Message:
         return "".join(part.text if isinstance(part, TextPart) else f"<image {part.source}>" for part in self.parts)
 
     def with_text(self, change: Callable[[str], str]) -> Message:
-        """The message with each text of its content changed."""
-        if not isinstance(self.content, tuple):
-            return self if self.content is None else replace(self, content=change(self.content))
-        parts = tuple(TextPart(change(part.text)) if isinstance(part, TextPart) else part for part in self.parts)
-        return replace(self, content=parts)
+        """The message with each text of its content changed: the whole, or the texts between its images."""
+        if not self.images:
+            return self if self.text is None else replace(self, content=change(self.text))
+        parts: list[Part] = []
+        for is_text, members in groupby(self.parts, key=lambda part: isinstance(part, TextPart)):
+            if is_text:
+                parts.append(TextPart(change("".join(part.text for part in members if isinstance(part, TextPart)))))
+            else:
+                parts += members
+        return replace(self, content=tuple(parts))
 
     def as_mapping(self) -> dict[str, object]:
         """Returns the message as the dictionary that templates expect and rows have."""

@@ -16,7 +16,7 @@ QUESTIONS = frozenset({"question", "problem", "query", "instruction"})
 """Columns with a user's message."""
 
 MEDIA_COLUMNS = ("image", "images")
-"""Columns with images, which every format takes."""
+"""Columns with images, which every format takes; `image` may have another meaning, and is then without use."""
 Convert = Callable[[Row], AnyExample]
 """Converts a row to an example; raises DataError for a row that does not fit. Picklable."""
 
@@ -84,7 +84,7 @@ class Format:
         """Returns the columns that the conversion does not read, also those that are passed on."""
         given = tuple(columns)
         asked = "prompt" not in given and not QUESTIONS.isdisjoint(given)
-        used = {*MEDIA_COLUMNS, *self.takes, *(self.takes_with_question if asked else ())}
+        used = {"images", *self.takes, *(self.takes_with_question if asked else ())}
         used.update(column for dialect in self.dialects for column in dialect.columns)
         return tuple(column for column in given if column not in used)
 
