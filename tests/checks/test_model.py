@@ -63,11 +63,11 @@ def test_responses_that_do_not_see_a_shared_prompt(make_subject, monkeypatch, ch
     assert subject.policy.share
     true_attend = segments._attend
 
-    def forgetful(query, key, value, segment, extras):
+    def forgetful(query, key, value, segment, two_way, extras):
         if segment.context:
             key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
             segment = Segment(segment.start, segment.length)
-        return true_attend(query, key, value, segment, extras)
+        return true_attend(query, key, value, segment, two_way, extras)
 
     monkeypatch.setattr(segments, "_attend", forgetful)
     assert check(subject).passed is False

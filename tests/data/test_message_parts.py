@@ -1,4 +1,4 @@
-"""Messages of parts: texts are one text; images are read, converted and stored, and refused where they are rendered."""
+"""Messages of parts: texts are one text; images are read, converted and stored, and refused by a language model."""
 
 from __future__ import annotations
 
@@ -68,9 +68,10 @@ def test_images_are_read_and_converted(image: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"type": "image"}, "messages[0] (user) has a list as content, with a part of type 'image' without a path or"),
-        ({"type": "image", "image": {"bytes": "abc"}}, "with a part of type 'image' without a path or URL"),
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}, "'image_url' without a path or URL"),
+        ({"type": "image"}, "1 places for images (marks <image> or parts of the type image), and 0 images"),
+        ({"type": "image", "image": {"size": 3}}, "messages[0] (user) has an image that is an object"),
+        ({"type": "image", "image": 7}, "messages[0] (user) has an image that is a number"),
+        ({"type": "image_url", "image_url": {"detail": "low"}}, "messages[0] (user) has an image that is an object"),
         ({"type": "video", "video": "cat.mp4"}, "with a part of type 'video'"),
         ({"type": "text"}, "with a part of type 'text, without text'"),
     ],
@@ -106,18 +107,12 @@ def test_a_message_without_content_has_no_text() -> None:
     assert "content" not in called.as_mapping()
 
 
-def test_rendering_an_image_is_refused(byte_level: PreTrainedTokenizerBase) -> None:
-    with pytest.raises(DataError, match=r"a message \(user\) has an image: cat.png") as error:
-        render(LOOKED, Writer(byte_level, choose_template(byte_level)))
-    assert error.value.rule == "images are not implemented yet: models are given text only"
-    assert "remove the image parts" in error.value.remedy
-
-
-def test_the_refusal_names_the_row(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
+def test_the_refusal_of_a_language_model_names_the_row(write: Write, byte_level: PreTrainedTokenizerBase) -> None:
     path = write(row_of(TEXT), row_of(IMAGE, TEXT), row_of(TEXT, TEXT))
-    expected = re.escape(f"{path} line 2: a message (user) has an image: cat.png")
-    with pytest.raises(DataError, match=expected):
+    expected = re.escape(f"{path} line 2: the row has 1 images")
+    with pytest.raises(DataError, match=expected) as error:
         spec(path, byte_level).whole()
+    assert "takes text alone" in error.value.rule
     with pytest.raises(DataError, match=expected):
         prompts(spec(path, byte_level), room=10)
     assert len(spec(path, byte_level, max_invalid_fraction=0.4).whole()) == 2

@@ -112,7 +112,7 @@ def test_one_text_part_is_text() -> None:
         ([USER, {"role": "assistant", "content": 4}], "messages[1] (assistant) has a number as content"),
         (
             [{"role": "user", "content": [{"type": "image"}]}, ASSISTANT],
-            "a list as content, with a part of type 'image'",
+            "1 places for images (marks <image> or parts of the type image), and 0 images",
         ),
         ([USER], "no message is the assistant's (roles: user)"),
         ([ASSISTANT, USER], "the only assistant message to learn is the first message"),

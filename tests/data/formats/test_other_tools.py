@@ -128,15 +128,13 @@ def test_flat_tools_are_those_of_openai(flat: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     "columns",
     [
-        {"images": ["a.png"]},
         {"videos": ["a.mp4"]},
         {"audios": [b"x"]},
-        {"image": {"bytes": "x", "path": None}},
-        {"image": ["a.png"]},
+        {"video": ["a.mp4"]},
         {"audio": {"path": "a.wav"}},
     ],
 )
-def test_media_are_refused(columns: dict[str, object]) -> None:
+def test_videos_and_sounds_are_refused(columns: dict[str, object]) -> None:
     with pytest.raises(DataError, match=f"a column {next(iter(columns))}"):
         chat(said("user", "q"), said("assistant", "a"), **columns)
 
@@ -144,7 +142,10 @@ def test_media_are_refused(columns: dict[str, object]) -> None:
 @pytest.mark.parametrize("name", ["python:3.11", "a.PNG", "https://example.org/a", "data:image/png;base64,x"])
 def test_a_mark_makes_an_image_of_a_name(name: str) -> None:
     row = {"question": "q", "answer": "a", "image": name}
-    assert isinstance(FORMATS["question_answer"].convert(row), Conversation)
-    with pytest.raises(DataError, match="a column image"):
-        FORMATS["question_answer"].convert({**row, "question": "<image>q"})
+    convert = FORMATS["question_answer"].convert
+    without, marked = convert(row), convert({**row, "question": "<image>q"})
+    assert isinstance(without, Conversation)
+    assert without.images == ()
+    assert isinstance(marked, Conversation)
+    assert marked.images == (name,)
     assert isinstance(FORMATS["question_answer"].convert({**row, "images": [], "image": None}), Conversation)
