@@ -166,6 +166,8 @@ def load_images(
     Raises:
         ModelError: a vision-language model has no image processor.
     """
+    if family_of(config) is None:
+        return None
     has_own = (Path(name).expanduser() / PROCESSOR).is_file()
     place = find_place(name if has_own else _base(name))
     with reading(place):

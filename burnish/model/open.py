@@ -26,6 +26,7 @@ from burnish.errors import ModelError
 from burnish.model.attention import install
 from burnish.model.integrity import adapter_rows, check_adapter_weights, check_files, check_rows, check_tokenizer
 from burnish.model.load import (
+    PROCESSOR,
     check_tokens,
     default_device,
     load_config,
@@ -197,7 +198,8 @@ def open_ref(
         model = model.to(device or default_device())
     model.eval()
     template = choose_template(tokenizer) if tokenizer.chat_template else None
-    images = load_images(named.place if named.base is None else named.given, causal_lm.config, tokenizer)
+    own = named.base is None or (Path(named.place) / PROCESSOR).is_file()
+    images = load_images(named.place if own else whole_model, causal_lm.config, tokenizer)
     return LoadedModel(model, tokenizer, template, named, (*notes, *quantization_notes), images)
 
 

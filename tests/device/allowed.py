@@ -67,6 +67,8 @@ WAITS: Mapping[Place, str] = {
     Place("microbatch.py", "Part.cost"): _OF_THE_HOST,
     Place("packing.py", "count_denominators"): _OF_THE_HOST,
     Place("microbatch.py", "build"): _OF_THE_HOST,
+    Place("microbatch.py", "_place"): _OF_THE_HOST,
+    Place("model/segments.py", "_two_way"): "once a segment, only of rows with images in models whose images see ahead",
     Place("microbatch.py", "_membership"): _OF_THE_HOST,
     Place("microbatch.py", "_score_prompt"): _OF_THE_HOST,
     Place("microbatch.py", "_score_response"): _OF_THE_HOST,

@@ -39,7 +39,7 @@ class Model:
         self.seeds: list[int] = []
         self.interrupted = interrupted
 
-    def __call__(self, _sampler: object, _tokenizer: object, prompt, params, on_text) -> Response:
+    def __call__(self, _sampler: object, _tokenizer: object, prompt, params, on_text, media) -> Response:
         self.prompts.append(tuple(prompt))
         self.seeds.append(params.seed)
         on_text(f"a{len(self.prompts)}")

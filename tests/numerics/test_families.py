@@ -115,11 +115,11 @@ def test_the_probe_expands_what_cannot_be_shared(monkeypatch):
     model = made("llama")
     true_attend = segments._attend
 
-    def blind(query, key, value, segment, extras):
+    def blind(query, key, value, segment, two_way, extras):
         if segment.context:
             key, value = key[:, :, segment.context_length :], value[:, :, segment.context_length :]
             segment = Segment(segment.start, segment.length)
-        return true_attend(query, key, value, segment, extras)
+        return true_attend(query, key, value, segment, two_way, extras)
 
     monkeypatch.setattr(segments, "_attend", blind)
     found = probe(model)

@@ -44,7 +44,7 @@ def full_group(dtype: torch.dtype) -> Group:
         tree=PrefixTree((1, 0), (0, 1)),
         prompt_weights=torch.tensor([0.0, 0.1, 2.0]),
         scored_only=True,
-        media=(MediaRef("image", "a.png", span=(1, 3)), MediaRef("image", "https://example.org/b.png")),
+        media=(MediaRef("image", "/a.png", (0, 1), "ab", 4), MediaRef("image", "/b.png", (1, 2), "cd")),
         metadata={"file": "a.jsonl", "line": 3, "tags": ["x", "y"]},
     )
 
@@ -94,9 +94,18 @@ def test_tensors_are_named_by_their_path_and_not_copied():
         "responses/1/trainable",
     }
     assert values["responses"][1] == {}
-    assert values["media"][0] == {"kind": "image", "source": "a.png", "span": [1, 3]}
+    assert values["media"][0] == {
+        "kind": "image",
+        "source": "/a.png",
+        "span": [0, 1],
+        "digest": "ab",
+        "num_patches": 4,
+    }
 
 
-def test_a_group_with_images_is_stored_and_not_packed():
-    with pytest.raises(AssertionError, match="images are recorded, and not computed yet"):
-        pack([full_group(torch.float32)], 100)
+def test_a_packed_group_has_its_images_with_the_place_of_their_prompt():
+    group = full_group(torch.float32)
+    [microbatch] = pack([group, group], 1000)
+    half = group.num_tokens
+    assert sorted(start for _, start in microbatch.media) == [0, 0, half, half]
+    assert [medium for medium, _ in microbatch.media] == [*group.media, *group.media]
