@@ -104,7 +104,8 @@ def test_tensors_are_named_by_their_path_and_not_copied():
 
 
 def test_a_packed_group_has_its_images_with_the_place_of_their_prompt():
-    group = full_group(torch.float32)
+    response = Response(tokens=torch.tensor([4, 5]), trainable=torch.tensor([True, True]))
+    group = Group(prompt=torch.tensor([1, 2, 3]), responses=(response,), media=full_group(torch.float32).media)
     [microbatch] = pack([group, group], 1000)
     half = group.num_tokens
     assert sorted(start for _, start in microbatch.media) == [0, 0, half, half]
