@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 from burnish.layout import Layout, LayoutBuilder, join_layouts
 from burnish.prefix_tree import PrefixTree
 from burnish.streams import concatenate_streams, present_streams
-from burnish.types import Group, MediaRef, Microbatch, Response
+from burnish.types import Group, Microbatch, PlacedImage, Response, place_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,9 @@ def join(microbatches: Sequence[Microbatch]) -> Microbatch:
             [m.sequence_end_positions + at for m, at in zip(microbatches, offsets, strict=True)]
         ),
         media=tuple(
-            (medium, start + at) for m, at in zip(microbatches, offsets, strict=True) for medium, start in m.media
+            replace(image, start=image.start + at, positions=image.positions + at)
+            for m, at in zip(microbatches, offsets, strict=True)
+            for image in m.media
         ),
         **streams,
         **facts,
@@ -160,7 +162,7 @@ def build(parts: Sequence[Part]) -> Microbatch:
     tokens: list[Tensor] = []
     scored: list[_Scored] = []
     ends: list[int] = []
-    media: list[tuple[MediaRef, int]] = []
+    media: list[PlacedImage] = []
     for part in parts:
         placed = _place(part, builder)
         tokens += placed.tokens
@@ -192,8 +194,7 @@ class _PlacedPart:
     prompt: Tensor
     """[P] packed position of each token of the prompt."""
     responses: list[_Placed]
-    media: list[tuple[MediaRef, int]]
-    """Images with the packed position of their prompt's first token."""
+    media: list[PlacedImage]
 
 
 def _place(part: Part, builder: LayoutBuilder) -> _PlacedPart:
@@ -202,7 +203,7 @@ def _place(part: Part, builder: LayoutBuilder) -> _PlacedPart:
     tokens: list[Tensor] = []
     of_prompt, before = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     placed: dict[int, list[_Placed]] = {number: [] for number in range(len(group.responses))}
-    media: list[tuple[MediaRef, int]] = []
+    media: list[PlacedImage] = []
     for text in part.texts:
         own = group.responses[text.response].tokens[text.start : text.end]
         sequence = torch.cat([before[: text.forked], own]) if text.start else own
@@ -211,7 +212,7 @@ def _place(part: Part, builder: LayoutBuilder) -> _PlacedPart:
         at = builder.add(text.length, text.shared)
         tokens += [sequence[common:]] if text.shared else [group.prompt, sequence]
         of_prompt = of_prompt if len(of_prompt) else at[:prompt]
-        media += [] if text.shared else [(medium, int(at[0])) for medium in group.media]
+        media += place_images(group.media, group.prompt, int(at[0])) if group.media and not text.shared else []
         begin = text.length - len(own)
         placed[text.response].append(_Placed(at[begin:], at[begin - 1 : -1]))
         before = sequence

@@ -113,6 +113,30 @@ class MediaRef:
     """Patches that the vision tower computes for it."""
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class PlacedImage:
+    """Image of a prompt among packed tokens. Made by `place_images`; it stays on the host."""
+
+    medium: MediaRef
+    start: int
+    """Packed position of the first token of its prompt."""
+    positions: Tensor
+    """[n] int64, packed positions of the n tokens that get its features."""
+
+
+def place_images(media: Sequence[MediaRef], prompt: Tensor, start: int) -> list[PlacedImage]:
+    """The images of a prompt [P] whose tokens are packed from `start` on.
+
+    The first token of a span is an image token, and others of it are text between the parts of an image.
+    """
+    placed = []
+    for medium in media:
+        first, end = medium.span
+        own = prompt[first:end]
+        placed.append(PlacedImage(medium, start, (own == own[0]).nonzero()[:, 0] + start + first))
+    return placed
+
+
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Group:
     """One prompt and its n >= 1 responses: the unit of all data, all sampling and all learning.
@@ -267,8 +291,8 @@ class Microbatch(Streams):
     """Whether every group of the microbatch has all its responses in it."""
     noise: EmbeddingNoise | None = None
     """Noise on the embeddings; None: none."""
-    media: tuple[tuple[MediaRef, int], ...] = ()
-    """Images in their packed order, each with the packed position of the first token of its prompt."""
+    media: tuple[PlacedImage, ...] = ()
+    """Images in their packed order."""
 
     def __post_init__(self) -> None:
         check_streams(self, len(self.targets))

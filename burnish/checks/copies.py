@@ -18,7 +18,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from burnish.export.export import export
 from burnish.export.verify import load_adapter
 from burnish.model.attention import plain_attention
-from burnish.model.load import model_class_of
+from burnish.model.model_class import model_class_of
 from burnish.model.policy import Model
 from burnish.model.quantization import make_trainable, read_base
 from burnish.types import Group

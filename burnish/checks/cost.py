@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -19,13 +19,17 @@ from burnish.errors import CapacityError
 from burnish.microbatch import CostModel
 from burnish.model.adapters.add import add_adapter
 from burnish.model.freezing import freeze
-from burnish.model.load import load_config, model_class_of
+from burnish.model.load import load_config
+from burnish.model.model_class import model_class_of
 from burnish.model.policy import Model
 from burnish.model.settings import Quantization
+from burnish.model.vision_parts import freeze_patterns
 from burnish.runs.named_model import resolve_model
 from burnish.settings.adapter import Adapter
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.models import device_of
+from burnish.vision.registry import family_of
+from burnish.vision.settings import VisionSettings
 from burnish.watch.quiet import quiet_transformers
 
 SECONDS = 120.0
@@ -100,7 +104,7 @@ def estimate(subject: Subject) -> Cost:
     device = device_of(recipe)
     own = _own_dtype(recipe.dtype, model)
     weights = _stored_bytes(model, recipe.adapter.quantization, own)
-    trained = _trained(model, recipe.adapter)
+    trained = _trained(model, recipe.adapter, recipe.vision.settings)
     exact = parameters <= EXACT_PARAMETERS and device.type == "cpu" and recipe.adapter.quantization is None
     dtype = torch.float64 if exact else own
     copy = parameters * dtype.itemsize if exact else weights
@@ -138,15 +142,15 @@ def _own_dtype(name: str, model: PreTrainedModel) -> torch.dtype:
     return torch.float32 if chosen == torch.float16 else chosen
 
 
-def _trained(model: PreTrainedModel, adapter: Adapter) -> int:
+def _trained(model: PreTrainedModel, adapter: Adapter, vision: VisionSettings) -> int:
     """Number of trained parameters, with the adapter or the frozen weights of training."""
-    settings = adapter.settings
+    settings, frozen = adapter.settings, freeze_patterns(family_of(model.config), vision)
     if settings is None:
-        freeze(model, adapter.freeze)
+        freeze(model, (*frozen, *adapter.freeze))
         trained: nn.Module = model
     else:
         with torch.device("meta"):
-            trained = add_adapter(model, settings, begun=False)
+            trained = add_adapter(model, replace(settings, frozen=frozen), begun=False)
     return sum(p.numel() for p in trained.parameters() if p.requires_grad)
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, pairwise
 from typing import Any, overload
 
 import numpy as np
@@ -30,6 +30,7 @@ from burnish.data.rows import Rows
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.selection import Selection, select
 from burnish.data.settings import Comparison, Overlong, SpecialTokenRule, TrainOn
+from burnish.data.shown_text import runs
 from burnish.data.template import Template
 from burnish.data.template_options import check_options
 from burnish.data.token_store import DOCUMENT, ORDINARY, SHORTENED, STRADDLING, UNENDED, RowError, TokenStore
@@ -42,8 +43,6 @@ from burnish.vision.processing import ImageProcessing
 
 _MAX_PLACES = 5
 """Rows named in a message; the others are counted."""
-_MANY_EQUAL = 5
-"""Equal special tokens in sequence that are shown as one."""
 _EXAMPLE = 4096
 """Tokens shown of each sequence of the first group."""
 _GROWTH, _TEMPLATE_BYTES = 2, 2048
@@ -436,30 +435,6 @@ def _first_group_text(
         separator = [(_SEPARATORS["response" if compared else "text"], False)] if at else []
         text_runs += [*separator, *((text, bool(learned)) for text, learned in parts)]
     return tuple(text_runs)
-
-
-def runs(
-    tokens: NDArray[np.int32], learned: NDArray[np.bool_] | NDArray[np.float32], tokenizer: PreTrainedTokenizerBase
-) -> tuple[tuple[str, float], ...]:
-    """Decoded text of a sample, in runs of equal mask or weight: (text, whether it is learned, or its weight)."""
-    borders = np.flatnonzero(learned[1:] != learned[:-1]) + 1
-    parts = zip(np.split(tokens, borders), np.split(learned, borders), strict=True)
-    return tuple((shown_text(part.tolist(), tokenizer), values[0].item()) for part, values in parts)
-
-
-def shown_text(tokens: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> str:
-    """Decoded text to be read: many equal special tokens in sequence, such as those of an image, as one with their
-    number (``<image>×64``)."""
-    pieces: list[str] = []
-    waiting: list[int] = []
-    for token, equal in groupby(tokens):
-        members = list(equal)
-        if len(members) < _MANY_EQUAL or token not in tokenizer.added_tokens_decoder:
-            waiting += members
-            continue
-        pieces += [str(tokenizer.decode(waiting)), f"{tokenizer.decode([token])}×{len(members)}"]
-        waiting = []
-    return "".join([*pieces, str(tokenizer.decode(waiting))])
 
 
 def unusable_error(rows: Rows, faults: Sequence[RowError], allowed: float) -> DataError:

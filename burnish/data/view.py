@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from burnish.data.dataset import DatasetSpec, runs
+from burnish.data.dataset import DatasetSpec
 from burnish.data.sample_builder import SampleBuilder
 from burnish.data.selection import Ints, Selection, select
 from burnish.data.settings import MAX_OVERLONG_FRACTION
+from burnish.data.shown_text import runs
 from burnish.data.special_token_text import find_special_tokens
 from burnish.data.token_store import TokenStore
 from burnish.errors import DataError

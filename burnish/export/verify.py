@@ -28,7 +28,7 @@ from burnish.data.template import Template
 from burnish.data.writer import Writer
 from burnish.errors import DataError, ModelError
 from burnish.model.integrity import adapter_rows
-from burnish.model.load import model_class_of
+from burnish.model.model_class import model_class_of
 from burnish.model.quantization import make_trainable
 from burnish.model.value_head import is_reward_model
 from burnish.watch.quiet import quiet_transformers

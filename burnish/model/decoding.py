@@ -21,7 +21,7 @@ from burnish.layout import Layout, LayoutBuilder
 from burnish.model.attention_options import AttentionOptions
 from burnish.model.prefix_cache import ArrangedPrompts, KeysValues, PromptArrangement, PromptKeys
 from burnish.prefix_tree import PrefixTree, tree_of
-from burnish.types import MediaRef
+from burnish.types import MediaRef, PlacedImage, place_images
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,34 +39,32 @@ class Prefill:
     """Packed position of the last token of each prompt."""
     keys_values: dict[int, KeysValues] = field(default_factory=dict)
     """Layer → [key heads, N, D], filled by the forward."""
-    media: tuple[tuple[MediaRef, int], ...] = ()
-    """Images, each with the packed position of its prompt's first token."""
+    media: tuple[PlacedImage, ...] = ()
+    """Images of the prompts."""
 
     @classmethod
-    def of(
-        cls, prompts: Sequence[Tensor], device: torch.device, media: Sequence[Sequence[MediaRef]] | None = None
-    ) -> Self:
+    def of(cls, prompts: Sequence[Tensor], device: torch.device, media: Sequence[Sequence[MediaRef]] = ()) -> Self:
         """The prefill of prompts [P_i]; a beginning that several have in common is computed once.
 
         Args:
             prompts: their tokens.
             device: of the model.
             media: images of each prompt. Prompts with images share no beginning: equal tokens may stand for other
-                images. None: there are none.
+                images. (): there are none.
         """
-        shown = media is not None and any(media)
+        shown = any(media)
         tree = (None if shown else tree_of(prompts)) or PrefixTree.flat(len(prompts))
         builder = LayoutBuilder()
         places: dict[int, slice | Tensor] = {}
         ends: dict[int, int] = {}
         tokens = []
-        placed: list[tuple[MediaRef, int]] = []
+        placed: list[PlacedImage] = []
         for number, shared in zip(tree.order, tree.shared, strict=True):
             rows = builder.add(len(prompts[number]), shared)
             alone = slice(builder.num_tokens - len(rows), builder.num_tokens)
             places[number] = rows.to(device) if shared else alone
             ends[number] = int(rows[-1])
-            placed += [] if media is None else [(medium, int(rows[0])) for medium in media[number]]
+            placed += place_images(media[number], prompts[number], int(rows[0])) if shown else []
             tokens.append(prompts[number][shared:])
         numbers = range(len(prompts))
         return cls(

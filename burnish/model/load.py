@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
     AutoTokenizer,
     BitsAndBytesConfig,
     PretrainedConfig,
@@ -41,6 +38,7 @@ from burnish.model.integrity import (
     check_weights,
     num_rows,
 )
+from burnish.model.model_class import model_class_of
 from burnish.model.place import find_place, reading, unloadable
 from burnish.model.policy import Model
 from burnish.model.probe import ProbeResult, probe
@@ -60,12 +58,11 @@ from burnish.model.value_head import (
     finalize_padding,
     holds_reward_model,
     is_reward_model,
-    reward_model_class,
     value_head_config,
     with_value_head,
 )
 from burnish.model.vision import Vision
-from burnish.vision.parts import freeze_patterns
+from burnish.model.vision_parts import freeze_patterns
 from burnish.vision.processing import ImageProcessing
 from burnish.vision.registry import family_of
 from burnish.vision.settings import VisionSettings
@@ -132,24 +129,15 @@ def load_policy(
     if gradient_checkpointing:
         _checkpoint(model, every=int(gradient_checkpointing))
     images = load_images(name, model.config, tokenizer, vision) if probed.route is not Route.UNPACKED else None
-    frozen = () if images is None else freeze_patterns(images.family, vision or VisionSettings())
-    trained: PreTrainedModel | PeftModel = model
-    if stored is not None and adapter is not None:
-        trained = _continue_adapter(model, name, stored, adapter, new_rows)
-    elif adapter is not None:
-        trained = add_adapter(model, replace(adapter, frozen=frozen), new_rows)
-    else:
+    frozen = freeze_patterns(None if images is None else images.family, vision or VisionSettings())
+    if adapter is None:
         notes += freeze_parameters(model, (*frozen, *freeze), new_rows)
+        trained: PreTrainedModel | PeftModel = model
+    else:
+        trained = _adapted(model, name, stored, replace(adapter, frozen=frozen), new_rows)
     trained.train()
     shown = None if images is None else Vision(images)
     return Model(trained, tokenizer, probed.route, notes=tuple(notes), vision=shown)
-
-
-def model_class_of(config: PretrainedConfig) -> Any:
-    """The class of transformers that loads a model, by its `from_pretrained`."""
-    if holds_reward_model(config):
-        return reward_model_class(config)
-    return AutoModelForCausalLM if family_of(config) is None else AutoModelForImageTextToText
 
 
 def load_images(
@@ -164,9 +152,15 @@ def load_images(
         vision: resolution and folder of images; None: the defaults.
 
     Raises:
-        ModelError: a vision-language model has no image processor.
+        ModelError: a vision-language model has no image processor, or a language model is given such settings.
     """
     if family_of(config) is None:
+        if vision not in (None, VisionSettings()):
+            raise ModelError(
+                given=f"settings of vision, and {name}, which takes text alone",
+                rule="they are of vision-language models (docs/vision.md)",
+                remedy="remove the section vision, or name such a model",
+            )
         return None
     has_own = (Path(name).expanduser() / PROCESSOR).is_file()
     place = find_place(name if has_own else _base(name))
@@ -257,9 +251,12 @@ def _compute_dtype(config: PretrainedConfig, dtype: DtypeName) -> torch.dtype:
     return torch.float32 if own == torch.float16 else own
 
 
-def _continue_adapter(
-    model: PreTrainedModel, name: str, stored: PeftConfig, adapter: AdapterSettings, new_rows: Sequence[int]
+def _adapted(
+    model: PreTrainedModel, name: str, stored: PeftConfig | None, adapter: AdapterSettings, new_rows: Sequence[int]
 ) -> PeftModel:
+    """The model with a new adapter, or with the stored one of its folder."""
+    if stored is None:
+        return add_adapter(model, adapter, new_rows)
     if new_rows:
         raise ModelError(
             given=f"add_tokens, and {name} holds an adapter",

@@ -36,9 +36,9 @@ from burnish.model.value_head import (
     state_values,
     values,
 )
-from burnish.model.vision import PlacedMedia, Vision
+from burnish.model.vision import Vision
 from burnish.packing import pack, whole_parts
-from burnish.types import VALUE_SCORES, Group, MediaRef, Microbatch, Score, TokenScores
+from burnish.types import VALUE_SCORES, Group, MediaRef, Microbatch, PlacedImage, Score, TokenScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Model:
             return torch.cat([self._decode(input_ids=tokens[None]) for tokens in sequences])
 
     def decode(
-        self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding, media: PlacedMedia = ()
+        self, tokens: Tensor, positions: Tensor, layout: Layout | Prefill | Decoding, media: Sequence[PlacedImage] = ()
     ) -> Tensor:
         """[N, H], the last hidden states of N tokens [N] at positions [N], which attend to each other by the layout.
 
@@ -138,7 +138,7 @@ class Model:
         with self.adapter_active():
             embedded = self.vision.embeddings(self.causal_lm, tokens, media)
         bare = layout.layout if isinstance(layout, Prefill) else layout
-        positions, bare = self.vision.positions(self.causal_lm, tokens, bare, media)
+        positions, bare = self.vision.positions(self.causal_lm, bare, media)
         shown = replace(layout, layout=bare) if isinstance(layout, Prefill) else bare
         position_ids = positions[None] if positions.dim() == 1 else positions[:, None]
         return self._decode(inputs_embeds=embedded[None], position_ids=position_ids, layout=shown)

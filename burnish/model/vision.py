@@ -16,17 +16,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from burnish.layout import Layout, move
-from burnish.types import MediaRef
+from burnish.types import MediaRef, PlacedImage, place_images
 from burnish.vision.families.family import Pixels, VisionFamily
 from burnish.vision.processing import ImageProcessing
-
-PlacedMedia = Sequence[tuple[MediaRef, int]]
-"""Images in their packed order, each with the packed position of its prompt's first token."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Vision:
-    """Vision-language side of a model. It holds no weights: these are the model's."""
+    """Vision-language side of a model. It holds no weights: these are the model's.
+
+    Places and positions are computed on the host, where packing leaves them, so that no forward waits for a device.
+    """
 
     processing: ImageProcessing
 
@@ -34,69 +34,65 @@ class Vision:
     def family(self) -> VisionFamily:
         return self.processing.family
 
-    def embeddings(self, model: PreTrainedModel, tokens: Tensor, media: PlacedMedia) -> Tensor:
+    def embeddings(self, model: PreTrainedModel, tokens: Tensor, media: Sequence[PlacedImage]) -> Tensor:
         """[N, H] embeddings of tokens [N], those of image tokens replaced by features of the vision tower."""
         embedded: Tensor = model.get_input_embeddings()(tokens[None])[0]
-        places = [self._places(tokens, medium, start) for medium, start in media]
-        features = self._features(model, [medium for medium, _ in media])
-        for (medium, _), at in zip(media, places, strict=True):
-            found = len(features[medium.digest])
-            assert found == len(at), f"{medium.source}: {len(at)} image tokens, {found} features"
-        values = torch.cat([features[medium.digest] for medium, _ in media]).to(embedded.dtype)
-        return embedded.index_copy(0, torch.cat(places), values)
+        features = self._features(model, [image.medium for image in media])
+        for image in media:
+            found = len(features[image.medium.digest])
+            assert found == len(image.positions), f"{image.medium.source}: {found} features"
+        values = torch.cat([features[image.medium.digest] for image in media]).to(embedded.dtype)
+        places = torch.cat([image.positions for image in media])
+        return embedded.index_copy(0, _on(places, embedded.device), values)
 
-    def positions(
-        self, model: PreTrainedModel, tokens: Tensor, layout: Layout, media: PlacedMedia
-    ) -> tuple[Tensor, Layout]:
+    def positions(self, model: PreTrainedModel, layout: Layout, media: Sequence[PlacedImage]) -> tuple[Tensor, Layout]:
         """Positions [N] or [3, N] for the rotary embedding, and the layout with the blocks of images.
 
         A sequence whose prompt has images is counted on after them: its tokens are shifted from their indices by what
         images take fewer positions than tokens.
         """
+        device, size = layout.positions.device, len(layout.positions)
         if self.family.two_way:
-            blocks = torch.full_like(layout.positions, -1)
-            for number, (medium, start) in enumerate(media):
-                blocks[self._places(tokens, medium, start)] = number
-            layout = replace(layout, blocks=blocks)
-        rotary: Tensor | None = None
-        shifts: dict[int, int] = {}
+            blocks = torch.full((size,), -1)
+            for number, image in enumerate(media):
+                blocks[image.positions] = number
+            layout = replace(layout, blocks=_on(blocks, device))
+        beyond = torch.zeros((3, size), dtype=torch.int64)
+        last: dict[int, int] = {}
+        """First position of a root segment -> its last."""
         for segment in layout.segments:
             own = slice(segment.start, segment.start + segment.length)
             if segment.context:
-                if rotary is not None:
-                    rotary[:, own] += shifts[segment.context[0][0]]
+                beyond[:, own] = beyond[:, last[segment.context[0][0]], None]
                 continue
-            images = [medium for medium, start in media if start == segment.start]
-            found = self._prompt_positions(model, tokens[own], images) if images else None
-            shifts[segment.start] = 0 if found is None else int(found[0, -1]) + 1 - segment.length
+            last[segment.start] = segment.start + segment.length - 1
+            images = [image for image in media if image.start == segment.start]
+            found = self._positions_of(model, images, segment.length)
             if found is not None:
-                rotary = layout.positions.expand(3, -1).clone() if rotary is None else rotary
-                rotary[:, own] = found
-        return (layout.positions if rotary is None else rotary), layout
+                beyond[:, own] = found - torch.arange(segment.length)
+        if not bool(beyond.any()):
+            return layout.positions, layout
+        return layout.positions + _on(beyond, device), layout
+
+    def shift(self, model: PreTrainedModel, prompt: Tensor, media: Sequence[MediaRef]) -> int:
+        """Position after a prompt [P], less P: what is added to the index of each token of a response."""
+        found = self._positions_of(model, place_images(media, prompt, 0), len(prompt))
+        return 0 if found is None else int(found.max()) + 1 - len(prompt)
 
     def require_media(self, prompt: Tensor, media: Sequence[MediaRef]) -> None:
         """Asserts that every image token of a prompt [P] belongs to one of its images."""
         image = self.family.image_token(self.processing.config)
-        own = sum(len(self._places(prompt, medium, 0)) for medium in media)
+        own = sum(len(placed.positions) for placed in place_images(media, prompt, 0))
         assert int((prompt == image).sum()) == own, "a prompt comes with its images"
 
-    def shift(self, model: PreTrainedModel, prompt: Tensor, media: Sequence[MediaRef]) -> int:
-        """Position after a prompt [P], less P: what is added to the index of each token of a response."""
-        found = self._prompt_positions(model, prompt, media) if media else None
-        return 0 if found is None else int(found.max()) + 1 - len(prompt)
-
-    def _prompt_positions(self, model: PreTrainedModel, tokens: Tensor, media: Sequence[MediaRef]) -> Tensor | None:
-        """[3, P] positions of a sequence that begins with its prompt; None: every token has its index."""
-        is_image = torch.zeros_like(tokens, dtype=torch.bool)
-        for medium in media:
-            is_image[self._places(tokens, medium, 0)] = True
-        return self.family.positions(model, tokens, is_image, [self.processing.pixels_of(medium) for medium in media])
-
-    def _places(self, tokens: Tensor, medium: MediaRef, start: int) -> Tensor:
-        """Packed positions of the tokens that stand for an image. Other tokens of its span are text between them."""
-        first, end = medium.span
-        image = self.family.image_token(self.processing.config)
-        return (tokens[start + first : start + end] == image).nonzero()[:, 0] + start + first
+    def _positions_of(self, model: PreTrainedModel, images: Sequence[PlacedImage], length: int) -> Tensor | None:
+        """[3, length] positions of a sequence that begins with its prompt; None: every token has its index."""
+        if not images:
+            return None
+        is_image = torch.zeros(length, dtype=torch.bool)
+        for image in images:
+            is_image[image.positions - image.start] = True
+        return self.family.positions(model, is_image, [self.processing.pixels_of(image.medium) for image in images])
 
     def _features(self, model: PreTrainedModel, media: Sequence[MediaRef]) -> dict[str, Tensor]:
         """Digest of an image -> its features; one forward of the tower for all different images."""

@@ -66,8 +66,8 @@ def read_file(path: Path) -> bytes:
             "does not exist",
             "correct the path; relative paths begin at the folder of the data file, or at vision.folder",
         ) from error
-    except OSError as error:
-        raise image_error(str(path), f"cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise image_error(str(path)[:200], f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def thumbnail(path: str) -> str:

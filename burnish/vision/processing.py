@@ -68,8 +68,8 @@ class ImageProcessing:
             settings: resolution; None: as the model's image processor has it.
 
         Raises:
-            ModelError: the model has no image processor that transformers reads with Pillow.
-            DataError: its resolution is fixed.
+            ModelError: the model has no image processor that transformers reads with Pillow, or its resolution is
+                fixed.
         """
         family = family_of(config)
         if family is None:

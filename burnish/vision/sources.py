@@ -76,7 +76,7 @@ def image_file(source: str, folders: Sequence[str]) -> ImageFile:
         raise image_error(source[:120], "is on the web", "download the images, and give their paths")
     embedded = _embedded(source)
     if embedded is None:
-        path = _found(Path(source.removeprefix("file://")).expanduser(), folders)
+        path = _found(os.path.expanduser(source.removeprefix("file://")), folders)
         data = read_file(path)
         name = str(path)
     else:
@@ -88,10 +88,10 @@ def image_file(source: str, folders: Sequence[str]) -> ImageFile:
     return ImageFile(str(path), digest, *picture.size)
 
 
-def _found(path: Path, folders: Sequence[str]) -> Path:
+def _found(path: str, folders: Sequence[str]) -> Path:
     """The absolute path; of one that does not exist, the place where it was sought first."""
-    places = [Path(os.path.abspath(os.path.join(folder, path))) for folder in (*folders, "")]
-    return next((place for place in places if place.is_file()), places[0])
+    places = [os.path.abspath(os.path.join(folder, path)) for folder in (*folders, "")]
+    return Path(next((place for place in places if os.path.isfile(place)), places[0]))
 
 
 def _embedded(source: str) -> bytes | None:

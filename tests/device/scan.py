@@ -25,7 +25,17 @@ HOT = (
     *(f"model/{name}.py" for name in ("attention", "decoding", "experts", "flex", "gather", "head", "linear")),
     *(
         f"model/{name}.py"
-        for name in ("llama4", "noise", "policy", "products", "prefix_cache", "scoring", "segments", "snapshot")
+        for name in (
+            "llama4",
+            "noise",
+            "policy",
+            "products",
+            "prefix_cache",
+            "scoring",
+            "segments",
+            "snapshot",
+            "vision",
+        )
     ),
     "model/value_head.py",
     *(f"sampling/{name}.py" for name in ("choice", "local", "sequences", "token_history")),

@@ -108,5 +108,6 @@ def test_a_packed_group_has_its_images_with_the_place_of_their_prompt():
     group = Group(prompt=torch.tensor([1, 2, 3]), responses=(response,), media=full_group(torch.float32).media)
     [microbatch] = pack([group, group], 1000)
     half = group.num_tokens
-    assert sorted(start for _, start in microbatch.media) == [0, 0, half, half]
-    assert [medium for medium, _ in microbatch.media] == [*group.media, *group.media]
+    assert [image.start for image in microbatch.media] == [0, 0, half, half]
+    assert [image.positions.tolist() for image in microbatch.media] == [[0], [1], [half], [half + 1]]
+    assert [image.medium for image in microbatch.media] == [*group.media, *group.media]

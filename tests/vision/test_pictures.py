@@ -97,6 +97,12 @@ def test_a_bad_source_is_refused(source: str, reason: str, tmp_path: Path) -> No
         image_file(source, [str(tmp_path)])
 
 
+@pytest.mark.parametrize("source", ["zero\0byte.png", "~nobody-of-this-name/cat.png", "long" * 200 + ".png"])
+def test_an_impossible_path_is_refused(source: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot be read|does not exist"):
+        image_file(source, [str(tmp_path)])
+
+
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read"):
         image_file(str(tmp_path), [])

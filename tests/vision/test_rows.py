@@ -180,9 +180,10 @@ def test_plain_text_takes_no_images() -> None:
 
 
 def test_a_column_that_says_where_a_row_comes_from_is_no_image() -> None:
-    example = converted({"question": "How?", "answer": "So.", "image": "registry/worker:3"})
-    assert isinstance(example, Conversation)
-    assert example.images == ()
+    for image in ("registry/worker:3", 391895, 0.5):
+        example = converted({"question": "How?", "answer": "So.", "image": image})
+        assert isinstance(example, Conversation)
+        assert example.images == ()
 
 
 def test_empty_columns_and_marks_alone_are_text() -> None:

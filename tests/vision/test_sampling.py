@@ -91,7 +91,9 @@ def test_text_and_images_go_in_one_microbatch(tmp_path: Path, monkeypatch: pytes
     groups = groups_of(policy, tmp_path)
     [microbatch] = policy.pack(groups, 10_000)
     assert len(microbatch.media) == 4
-    assert len({start for _, start in microbatch.media}) == 3
+    assert len({image.start for image in microbatch.media}) == 3
+    for image in microbatch.media:
+        assert policy.tokenizer.decode(microbatch.tokens[image.positions].unique()) == "<|image_pad|>"
 
 
 def test_the_cost_of_a_group_has_that_of_its_images_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from burnish.data.special_token_text import SpecialTokenText
 from burnish.data.template import Template
 from burnish.data.tokenize import tokenize
 from burnish.data.writer import Writer
-from burnish.errors import DataError
+from burnish.errors import DataError, ModelError
 from burnish.vision.processing import ImageProcessing
 from burnish.vision.registry import family_of
 from burnish.vision.settings import VisionSettings
@@ -82,8 +82,9 @@ def test_a_lower_resolution_gives_fewer_tokens_or_is_refused(small: SmallFamily,
     whole = processing_of(small, tmp_path).text_of(200, 200).num_tokens
     settings = VisionSettings(max_pixels=256)
     if small.name == "gemma3":
-        with pytest.raises(DataError, match="in one size"):
+        with pytest.raises(ModelError, match=r"vision.max_pixels") as refused:
             processing_of(small, tmp_path, settings)
+        assert "in one size" in refused.value.rule
         return
     lower = processing_of(small, tmp_path, settings)
     assert lower.text_of(200, 200).num_tokens < whole
@@ -91,6 +92,17 @@ def test_a_lower_resolution_gives_fewer_tokens_or_is_refused(small: SmallFamily,
     again = ImageProcessing.load(str(tmp_path / "saved"), small.build().config, small.tokenizer())
     assert again is not None
     assert again.text_of(200, 200) == lower.text_of(200, 200)
+    if small.name in ("idefics3", "smolvlm"):
+        with pytest.raises(ModelError, match=r"vision.min_pixels"):
+            processing_of(small, tmp_path, VisionSettings(min_pixels=4096))
+        unsplit = small.processor()
+        unsplit.do_image_splitting = False
+        unsplit.save_pretrained(tmp_path / "unsplit")
+        with pytest.raises(ModelError, match=r"vision.max_pixels"):
+            ImageProcessing.load(str(tmp_path / "unsplit"), small.build().config, small.tokenizer(), settings)
+    else:
+        small_one = processing_of(small, tmp_path).text_of(9, 9).num_tokens
+        assert processing_of(small, tmp_path, VisionSettings(min_pixels=512)).text_of(9, 9).num_tokens > small_one
 
 
 def test_every_family_is_found_by_its_configuration() -> None:

@@ -68,10 +68,9 @@ class WithMedia:
 
 
 def _is_medium(row: Row, column: str) -> bool:
-    """True if the value is an object or a list (bytes, a path), or the row's text or parts have a place for it. A path
-    or URL alone says where a row comes from, say: its column is without use."""
-    value = row[column]
-    return not isinstance(value, str) or any(map(_has_mark, row.values()))
+    """True if the value is an image or an object or list of it, or the row's text or parts have a place for it. A path,
+    a URL or a number alone says where a row comes from, say: its column is without use."""
+    return not isinstance(row[column], str | int | float) or any(map(_has_mark, row.values()))
 
 
 def _has_mark(value: object) -> bool:

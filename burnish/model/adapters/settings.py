@@ -31,7 +31,7 @@ class AdapterSettings:
     layers: tuple[int, ...] | None = None
     """Numbers of the adapted decoder layers, from 0; None: all."""
     frozen: tuple[str, ...] = ()
-    """Patterns of layers that a group of targets leaves out, see `vision.parts`."""
+    """Patterns of layers that a group of targets leaves out, see `vision_parts`."""
     modules_to_save: tuple[str, ...] = ()
     """Last parts of names of modules that train whole and are saved with the adapter (embedding, head, norms)."""
     target_experts: bool = False

@@ -13,8 +13,8 @@ from transformers.pytorch_utils import Conv1D
 from burnish.errors import ModelError
 from burnish.model.adapters.settings import AdapterSettings
 from burnish.model.value_head import NAME, is_reward_model, output_layer
+from burnish.model.vision_parts import is_frozen
 from burnish.optim.rates import layer_of
-from burnish.vision.parts import is_frozen
 
 GROUPS = ("all-linear", "attention", "mlp")
 _ATTENTION = re.compile(r"(^|\.)[^.]*att(ention|n)[^.]*\.")

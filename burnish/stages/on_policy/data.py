@@ -15,9 +15,9 @@ from typing import Generic, Self, TypeVar
 
 import numpy as np
 
-from burnish.data.dataset import shown_text
 from burnish.data.in_common import prompts_in_common
 from burnish.data.prompts import Prompts, TokenizedPrompt, prompts
+from burnish.data.shown_text import shown_text
 from burnish.data.split import Split
 from burnish.grading.reward_runner import RewardRunner
 from burnish.grading.verdict_cache import VerdictCache

@@ -57,7 +57,7 @@ class VisionFamily(Protocol):
         """Arguments of the image processor for a resolution.
 
         Raises:
-            DataError: the family's resolution is fixed.
+            ModelError: the family's resolution is fixed.
         """
 
     def text_of(
@@ -72,14 +72,11 @@ class VisionFamily(Protocol):
     def features(self, model: PreTrainedModel, images: Sequence[Pixels]) -> list[Tensor]:
         """[n, H] features of each image, by one forward of the vision tower."""
 
-    def positions(
-        self, model: PreTrainedModel, tokens: Tensor, is_image: Tensor, images: Sequence[Pixels]
-    ) -> Tensor | None:
-        """Positions for the rotary embedding.
+    def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
+        """Positions for the rotary embedding, computed on the host.
 
         Args:
             model: the model.
-            tokens: [P] ids.
             is_image: [P] bool, True for tokens that stand for features.
             images: the images among them, in their order.
 

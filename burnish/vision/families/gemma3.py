@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from burnish.errors import DataError
+from burnish.errors import ModelError
 from burnish.vision.families.family import ImageText, Pixels, joined
 
 
@@ -30,8 +30,8 @@ class Gemma3:
     def resized(self, processor: Any, min_pixels: int | None, max_pixels: int | None) -> Mapping[str, Any]:
         if min_pixels is None and max_pixels is None:
             return {}
-        raise DataError(
-            given="images.min_pixels or images.max_pixels, and a model of the family Gemma 3",
+        raise ModelError(
+            given="vision.min_pixels or vision.max_pixels, and a model of the family Gemma 3",
             rule="it sees every image in one size",
             remedy="remove the setting",
         )
@@ -49,7 +49,5 @@ class Gemma3:
         pixels = joined(images, "pixel_values").to(model.dtype)
         return list(model.base_model.get_image_features(pixels, return_dict=True).pooler_output)
 
-    def positions(
-        self, model: PreTrainedModel, tokens: Tensor, is_image: Tensor, images: Sequence[Pixels]
-    ) -> Tensor | None:
+    def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         return None

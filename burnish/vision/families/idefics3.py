@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from burnish.errors import ModelError
 from burnish.vision.families.family import ImageText, Pixels, counted, joined
 
 _AROUND, _WHOLE = "<fake_token_around_image>", "<global-img>"
@@ -31,7 +32,14 @@ class Idefics3:
         return int(config.image_token_id)
 
     def resized(self, processor: Any, min_pixels: int | None, max_pixels: int | None) -> Mapping[str, Any]:
-        """The longest side of an image before it is split is the root of its pixels; small ones are enlarged to it."""
+        """The longest side of an image before it is split is the root of its pixels; smaller ones are enlarged to
+        it."""
+        if min_pixels is not None or (max_pixels is not None and not processor.do_image_splitting):
+            raise ModelError(
+                given=f"vision.{'max' if min_pixels is None else 'min'}_pixels, and a model of the family Idefics3",
+                rule="it brings every image to one size; where it splits images, max_pixels bounds the parts",
+                remedy="remove the setting",
+            )
         return {} if max_pixels is None else {"size": {"longest_edge": max(1, int(max_pixels**0.5))}}
 
     def text_of(
@@ -65,9 +73,7 @@ class Idefics3:
                 found.append(_cat(own))
         return found
 
-    def positions(
-        self, model: PreTrainedModel, tokens: Tensor, is_image: Tensor, images: Sequence[Pixels]
-    ) -> Tensor | None:
+    def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         return None
 
 

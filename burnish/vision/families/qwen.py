@@ -47,11 +47,11 @@ class QwenVL:
         )
         return list(output.pooler_output)
 
-    def positions(
-        self, model: PreTrainedModel, tokens: Tensor, is_image: Tensor, images: Sequence[Pixels]
-    ) -> Tensor | None:
-        grids = joined(images, "image_grid_thw").to(tokens.device)
+    def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         kinds = is_image[None].to(torch.int32)
-        positions, _ = model.base_model.get_rope_index(tokens[None], mm_token_type_ids=kinds, image_grid_thw=grids)
+        tokens = torch.zeros_like(kinds, dtype=torch.int64)  # the function reads their number alone
+        positions, _ = model.base_model.get_rope_index(
+            tokens, mm_token_type_ids=kinds, image_grid_thw=joined(images, "image_grid_thw")
+        )
         found: Tensor = positions[:, 0]
         return found

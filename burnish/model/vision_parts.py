@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from burnish.model.settings import EXCEPT
 from burnish.vision.families.family import VisionFamily
 from burnish.vision.settings import VisionSettings
 
-EXCEPT = "!"
-"""Prefix of a pattern whose matches train after all, as in `model.settings`."""
 
-
-def freeze_patterns(family: VisionFamily, settings: VisionSettings) -> tuple[str, ...]:
-    """Patterns of weights that do not train, as `model.freezing` reads them: a later one overrides an earlier one."""
+def freeze_patterns(family: VisionFamily | None, settings: VisionSettings) -> tuple[str, ...]:
+    """Patterns of weights that do not train, as `freezing` reads them: a later one overrides an earlier one;
+    (): of a language model."""
+    if family is None:
+        return ()
     tower, projector = _pattern(family.tower_parts), _pattern(family.projector_parts)
     found = [tower] if settings.tower == "frozen" else []
     if settings.projector == "frozen":
