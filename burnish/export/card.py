@@ -110,6 +110,7 @@ def write_card(
     parts: Sequence[str] = (),
     value_head: ValueHeadConfig | None = None,
     chats: bool = True,
+    model_class: str = "AutoModelForCausalLM",
 ) -> None:
     """Writes the card of a model into its folder.
 
@@ -124,6 +125,7 @@ def write_card(
         parts: names of the adapters that were combined; empty: none were.
         value_head: a reward model's value head; None: a language model.
         chats: whether the tokenizer has a chat template, by which the example code asks.
+        model_class: class of transformers that loads a merged model.
     """
     place = folder if form == "adapter" else Path(named.place)
     adapter = read_adapter(place, parts) if named.kind == "adapter" else None
@@ -137,6 +139,7 @@ def write_card(
         adapter=adapter,
         value_head=value_head,
         chats=chats,
+        model_class=model_class,
     )
     (folder / CARD).write_text(text, encoding="utf-8")
 
@@ -152,6 +155,7 @@ def card(
     adapter: AdapterFacts | None = None,
     value_head: ValueHeadConfig | None = None,
     chats: bool = True,
+    model_class: str = "AutoModelForCausalLM",
 ) -> str:
     """The text of a card; see `write_card`."""
     initial_model = named.base or (named.place if facts is None else facts.model)
@@ -160,7 +164,7 @@ def card(
         [
             f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n# {title}\n\n",
             f"{_sentence(initial_model, facts, form, dtype, adapter, value_head=value_head)}\n\n## Use\n\n```python\n"
-            f"{_reward_model_usage(value_head) if value_head else _usage(form, chats)}```\n\n",
+            f"{_reward_model_usage(value_head) if value_head else _usage(form, chats, model_class)}```\n\n",
             _base_section(form, adapter),
             *(() if facts is None else _run_sections(facts)),
             f"## Checked\n\nAfter writing: {checked}.\n\n## Versions\n\n{_versions()}\n",
@@ -259,11 +263,9 @@ def _reward_model_usage(value_head: ValueHeadConfig) -> str:
 _NAME = 'name = "."  # the folder of this card; for a model on the hub its name, owner/name\n'
 
 
-def _usage(form: str, chats: bool) -> str:
+def _usage(form: str, chats: bool, model_class: str) -> str:
     """Example code that generates a response, or with a model without a chat template continues a text."""
-    kind, module = (
-        ("AutoPeftModelForCausalLM", "peft") if form == "adapter" else ("AutoModelForCausalLM", "transformers")
-    )
+    kind, module = ("AutoPeftModelForCausalLM", "peft") if form == "adapter" else (model_class, "transformers")
     extra = "" if module == "transformers" else f"from {module} import {kind}\n"
     names = f"{kind}, AutoTokenizer" if module == "transformers" else "AutoTokenizer"
     asking = (

@@ -27,6 +27,7 @@ from burnish.export.merge import merge, narrow, refuse_quantized, types_of
 from burnish.export.verify import ExportCheck, Logprobs, logprobs, prompts_of, verify_export, widened
 from burnish.model.adapters.combine import Combination, combine
 from burnish.model.adapters.initial import HALVES
+from burnish.model.model_class import model_class_of
 from burnish.model.open import LoadedModel, ModelRef, find_model, open_ref, with_template
 from burnish.model.quantization import BASE
 from burnish.model.stop_tokens import check_stop_tokens
@@ -118,6 +119,7 @@ def write_model(
             parts=(parts or [part.rsplit("/", 1)[-1] for part in (name, *others)]) if others else (),
             value_head=value_head,
             chats=opened.template is not None,
+            model_class=model_class_of(opened.causal_lm.config).__name__,
         )
     return WrittenModel(output, check, dtype_name, opened.notes)
 

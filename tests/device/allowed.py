@@ -9,6 +9,7 @@ from tests.device.scan import Place
 
 _OF_THE_HOST = "packing happens before the move: its tensors are the host's"
 _BEFORE_PACKING = "groups before packing: their tensors are the host's"
+_OF_IMAGES = "places and positions of images are the host's"
 _CONFIGURATION = "reads a number of the configuration, no tensor"
 
 DEVICES: Mapping[Place, str] = {
@@ -68,6 +69,10 @@ WAITS: Mapping[Place, str] = {
     Place("packing.py", "count_denominators"): _OF_THE_HOST,
     Place("microbatch.py", "build"): _OF_THE_HOST,
     Place("microbatch.py", "_place"): _OF_THE_HOST,
+    Place("model/vision.py", "Vision.positions"): _OF_IMAGES,
+    Place("model/vision.py", "Vision.shift"): _OF_IMAGES,
+    Place("model/vision.py", "Vision.require_media"): _OF_IMAGES,
+    Place("types.py", "place_images"): _OF_IMAGES,
     Place("model/segments.py", "_two_way"): "once a segment, only of rows with images in models whose images see ahead",
     Place("microbatch.py", "_membership"): _OF_THE_HOST,
     Place("microbatch.py", "_score_prompt"): _OF_THE_HOST,

@@ -25,19 +25,10 @@ HOT = (
     *(f"model/{name}.py" for name in ("attention", "decoding", "experts", "flex", "gather", "head", "linear")),
     *(
         f"model/{name}.py"
-        for name in (
-            "llama4",
-            "noise",
-            "policy",
-            "products",
-            "prefix_cache",
-            "scoring",
-            "segments",
-            "snapshot",
-            "vision",
-        )
+        for name in ("llama4", "noise", "policy", "products", "prefix_cache", "scoring", "segments", "snapshot")
     ),
     "model/value_head.py",
+    "model/vision.py",
     *(f"sampling/{name}.py" for name in ("choice", "local", "sequences", "token_history")),
 )
 """Files and folders that a training step or the writing of a token goes through."""

@@ -122,6 +122,7 @@ def test_lora_adapts_the_decoder_and_the_projector_alone(folder: Path) -> None:
     names = set(load_file(second.folder / "model" / "adapter_model.safetensors"))
     assert not any(".visual." in name for name in names)
     merged = burnish.merge(str(folder / "a"), output=str(folder / "merged"))
+    assert "AutoModelForImageTextToText.from_pretrained(name)" in (merged.folder / "README.md").read_text()
     policy = policy_of(open_model(str(merged.folder)))
     assert policy.vision is not None
     adapted = policy_of(open_model(str(folder / "a" / "model")))
