@@ -21,6 +21,7 @@ from burnish.model.attention import plain_attention
 from burnish.model.model_class import model_class_of
 from burnish.model.policy import Model
 from burnish.model.quantization import make_trainable, read_base
+from burnish.model.vision import Vision
 from burnish.types import Group
 from burnish.watch.quiet import quiet_transformers
 
@@ -49,16 +50,17 @@ def nudge(policy: Model) -> None:
 
 
 @torch.no_grad()
-def plain_logprobs(model: AnyModel, groups: Sequence[Group]) -> list[Tensor]:
+def plain_logprobs(model: AnyModel, groups: Sequence[Group], vision: Vision | None = None) -> list[Tensor]:
     """[trained tokens] float64 log-probabilities of every response, by one unpadded forward of the plain model for each
-    of its texts."""
+    of its texts; `vision` gives it their images."""
     device, logprobs = model.device, []
     for group in groups:
         for response in group.responses:
             picked: list[Tensor] = []
             for tokens, own in response.rows(group.prompt):
                 size = own.stop - own.start
-                output = model(input_ids=tokens[None].to(device), use_cache=False, logits_to_keep=size + 1)
+                images = {} if vision is None else vision.plain_inputs(model, tokens, group.media)
+                output = model(input_ids=tokens[None].to(device), use_cache=False, logits_to_keep=size + 1, **images)
                 picked += [
                     row.double().log_softmax(-1)[target]
                     for row, target, is_trained in zip(
@@ -73,7 +75,7 @@ def plain_logprobs(model: AnyModel, groups: Sequence[Group]) -> list[Tensor]:
 def plain_logprobs_of(policy: Model, groups: Sequence[Group]) -> list[Tensor]:
     """`plain_logprobs` of a policy's model, with its plain attention."""
     with plain_attention(policy.causal_lm):
-        return plain_logprobs(policy.model, groups)
+        return plain_logprobs(policy.model, groups, policy.vision)
 
 
 def difference(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:

@@ -30,7 +30,7 @@ def saved_is_loaded(subject: Subject) -> CheckResult:
         return CheckResult(False, f"the saved model cannot be loaded: {reason}", REPORT)
     limit = tolerance(saved.policy.causal_lm.dtype)
     changed = _changed(saved, model)
-    deviation = difference(plain_logprobs(model, saved.groups), saved.expected)
+    deviation = difference(plain_logprobs(model, saved.groups, saved.policy.vision), saved.expected)
     library = "peft" if isinstance(model, PeftModel) else "transformers"
     weights = f"{changed[0]} and {len(changed) - 1} others differ" if changed else "all trained weights are the same"
     return checked(
@@ -77,11 +77,11 @@ def merged_is_the_same(subject: Subject) -> CheckResult:
     saved = subject.saved
     model = saved.load()
     assert isinstance(model, PeftModel), "a saved adapter is loaded by peft"
-    unmerged = plain_logprobs(model, saved.groups)
+    unmerged = plain_logprobs(model, saved.groups, saved.policy.vision)
     with model.disable_adapter():
-        effect = difference(plain_logprobs(model, saved.groups), unmerged)
+        effect = difference(plain_logprobs(model, saved.groups, saved.policy.vision), unmerged)
     merged = model.merge_and_unload()
-    error = difference(plain_logprobs(merged, saved.groups), unmerged)
+    error = difference(plain_logprobs(merged, saved.groups, saved.policy.vision), unmerged)
     dtype = saved.policy.causal_lm.dtype
     limit = tolerance(dtype, effect)
     return checked(

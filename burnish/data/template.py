@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from burnish.data.settings import MARKERS
 from burnish.errors import ModelError
 from burnish.similar import similar
+from burnish.vision.registry import FAMILIES
 
 NAMES = tuple(MARKERS)
 """Names of the built-in templates, in the folder `templates`."""
@@ -87,17 +88,10 @@ def _ours(name: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return _with_images((files("burnish.data") / "templates" / f"{name}.jinja").read_text(encoding="utf-8"), tokenizer)
 
 
-IMAGE_MARKS: Mapping[str, str] = {
-    "<|image_pad|>": "<|vision_start|><|image_pad|><|vision_end|>",
-    "<start_of_image>": "<start_of_image>",
-    "<image>": "<image>",
-}
-"""Token of a tokenizer -> what templates of such vision-language models write for an image."""
-
-
 def _with_images(source: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """A built-in template that also writes messages in parts, if the tokenizer has a token for images."""
-    mark = next((text for token, text in IMAGE_MARKS.items() if is_one_token(token, tokenizer)), None)
+    written = (family.written for family in FAMILIES if is_one_token(family.mark(tokenizer), tokenizer))
+    mark = next(written, None)
     if mark is None:
         return source
     macro = (

@@ -56,7 +56,7 @@ def freeze(model: PreTrainedModel, patterns: Sequence[str], new_rows: Collection
     for parameter in parameters:
         parameter.requires_grad_(not frozen[id(parameter)])
     num_trained = sum(p.numel() for p in trained)
-    return [f"adapter.freeze: {num_trained:,} of {sum(p.numel() for p in parameters):,} parameters train"]
+    return [f"{num_trained:,} of {sum(p.numel() for p in parameters):,} parameters train, the others are frozen"]
 
 
 def _matches_nothing(pattern: str, names: list[str]) -> ModelError:

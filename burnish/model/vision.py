@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -78,6 +79,22 @@ class Vision:
         """Position after a prompt [P], less P: what is added to the index of each token of a response."""
         found = self._positions_of(model, place_images(media, prompt, 0), len(prompt))
         return 0 if found is None else int(found.max()) + 1 - len(prompt)
+
+    def plain_inputs(
+        self, model: PreTrainedModel | PeftModel, tokens: Tensor, media: Sequence[MediaRef]
+    ) -> dict[str, Tensor]:
+        """Arguments of the model's own forward for the images of one sequence, whose tokens [P] begin with its
+        prompt."""
+        if not media:
+            return {}
+        is_image = torch.zeros(len(tokens), dtype=torch.bool)
+        for image in place_images(media, tokens, 0):
+            is_image[image.positions] = True
+        found = self.family.plain_inputs([self.processing.pixels_of(medium) for medium in media], is_image)
+        return {
+            name: value.to(model.device, model.dtype if value.is_floating_point() else None)
+            for name, value in found.items()
+        }
 
     def require_media(self, prompt: Tensor, media: Sequence[MediaRef]) -> None:
         """Asserts that every image token of a prompt [P] belongs to one of its images."""

@@ -5,11 +5,11 @@ Training and evaluation read with it in the same way, so that their losses are c
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -247,6 +247,9 @@ def _passed(opened: OpenedData, gate: PreferenceFilters) -> tuple[OpenedData, Pr
 
 
 def _folders(named: Sequence[DataSource]) -> list[str]:
-    """Folders of the data files, in which relative paths of images begin."""
-    paths = [Path(os.path.abspath(split_count(source.path)[0])) for source in named]
-    return list(dict.fromkeys(str(path if path.is_dir() else path.parent) for path in paths))
+    """Folders of the data files, in which relative paths of images begin; a built-in set and one of the hub have
+    none."""
+    paths = [split_count(source.path)[0] for source in named]
+    files = [path for path in paths if os.path.exists(path) or glob.has_magic(path)]
+    folders = (path if os.path.isdir(path) else os.path.dirname(path) for path in files)
+    return list(dict.fromkeys(map(os.path.abspath, folders)))

@@ -12,9 +12,13 @@ from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 import burnish
+from burnish.checks.laws import packed_equals_plain
+from burnish.checks.saving import saved_is_loaded
+from burnish.checks.subject import Subject
 from burnish.errors import DataError, Interrupted, ModelError
 from burnish.evaluate.chat import Chat, converse
 from burnish.model.open import open_model, policy_of
+from burnish.recipe.read import stage_recipe
 from burnish.sampling.params import SamplingParams
 from tests.interrupting import interrupted_at
 from tests.vision.groups import group_of, plain_logprobs
@@ -199,3 +203,14 @@ def test_held_out_prompts_keep_their_images(folder: Path) -> None:
     settings = {**SMALL, "max_steps": 2, "evaluation.generations": 4}
     run = burnish.sft(model=str(model), data=data, eval_data=data, output=str(folder / "run"), **settings)
     assert any("eval/accuracy" in line for line in run.evaluations)
+
+
+@EACH_FAMILY
+def test_check_finds_rows_with_images_sound(small: SmallFamily, folder: Path) -> None:
+    """Packed rows equal the model's own forward with their images, in the model and in what is saved of it."""
+    given = {"model": str(small.write(folder / "model")), "data": str(rows_of("sft", folder))}
+    (folder / "work").mkdir()
+    subject = Subject(stage_recipe("sft", given, ("max_steps=4",)), folder / "work")
+    assert any(group.media for group in subject.shared)
+    for check in (packed_equals_plain, saved_is_loaded):
+        assert check(subject).passed

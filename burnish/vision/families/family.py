@@ -42,6 +42,8 @@ class VisionFamily(Protocol):
     """Values of `model_type` in transformers' configurations."""
     two_way: bool
     """Whether the tokens of an image attend to each other in both directions."""
+    written: str
+    """What chat templates of the family write for an image: the mark, with what stands around it."""
     tower_parts: tuple[str, ...]
     """Names of the parts of the model that compute features of patches."""
     projector_parts: tuple[str, ...]
@@ -71,6 +73,14 @@ class VisionFamily(Protocol):
 
     def features(self, model: PreTrainedModel, images: Sequence[Pixels]) -> list[Tensor]:
         """[n, H] features of each image, by one forward of the vision tower."""
+
+    def plain_inputs(self, images: Sequence[Pixels], is_image: Tensor) -> dict[str, Tensor]:
+        """Arguments of the model's own forward for one sequence, besides its tokens.
+
+        Args:
+            images: at least one, in their order.
+            is_image: [P] bool, as in `positions`.
+        """
 
     def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         """Positions for the rotary embedding, computed on the host.

@@ -17,6 +17,7 @@ class Gemma3:
 
     name = "gemma3"
     model_types: tuple[str, ...] = ("gemma3",)
+    written = "<start_of_image>"
     two_way = True
     tower_parts: tuple[str, ...] = ("vision_tower",)
     projector_parts: tuple[str, ...] = ("multi_modal_projector",)
@@ -48,6 +49,9 @@ class Gemma3:
     def features(self, model: PreTrainedModel, images: Sequence[Pixels]) -> list[Tensor]:
         pixels = joined(images, "pixel_values").to(model.dtype)
         return list(model.base_model.get_image_features(pixels, return_dict=True).pooler_output)
+
+    def plain_inputs(self, images: Sequence[Pixels], is_image: Tensor) -> dict[str, Tensor]:
+        return {"pixel_values": joined(images, "pixel_values"), "token_type_ids": is_image[None].long()}
 
     def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,6 +22,7 @@ class Idefics3:
 
     name = "idefics3"
     model_types: tuple[str, ...] = ("idefics3", "smolvlm")
+    written = "<image>"
     two_way = False
     tower_parts: tuple[str, ...] = ("vision_model",)
     projector_parts: tuple[str, ...] = ("connector",)
@@ -72,6 +74,10 @@ class Idefics3:
                 own, rows = rows[: counted(member, "pixel_values")], rows[counted(member, "pixel_values") :]
                 found.append(_cat(own))
         return found
+
+    def plain_inputs(self, images: Sequence[Pixels], is_image: Tensor) -> dict[str, Tensor]:
+        """The frames of all images in sequence, as those of one."""
+        return {name: torch.cat([image[name] for image in images], dim=1) for name in images[0]}
 
     def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         return None

@@ -17,6 +17,7 @@ class QwenVL:
 
     name = "qwen-vl"
     model_types: tuple[str, ...] = ("qwen2_5_vl", "qwen2_vl")
+    written = "<|vision_start|><|image_pad|><|vision_end|>"
     two_way = False
     tower_parts: tuple[str, ...] = ("visual",)
     projector_parts: tuple[str, ...] = ("visual.merger",)
@@ -46,6 +47,10 @@ class QwenVL:
             joined(images, "pixel_values"), image_grid_thw=joined(images, "image_grid_thw"), return_dict=True
         )
         return list(output.pooler_output)
+
+    def plain_inputs(self, images: Sequence[Pixels], is_image: Tensor) -> dict[str, Tensor]:
+        pixels = {name: joined(images, name) for name in ("pixel_values", "image_grid_thw")}
+        return {**pixels, "mm_token_type_ids": is_image[None].long()}
 
     def positions(self, model: PreTrainedModel, is_image: Tensor, images: Sequence[Pixels]) -> Tensor | None:
         kinds = is_image[None].to(torch.int32)
