@@ -77,8 +77,13 @@ def _effect_of_another_row(policy: Model, groups: Sequence[Group], max_positions
     room = max_positions - group.num_tokens
     if room <= 0:
         return math.inf
+    # An image is there as a whole or not at all.
+    room = min([room, *(medium.span[0] for medium in before.media if medium.span[1] > room)])
     others = torch.cat([before.prompt, before.responses[-1].tokens])[:room]
-    joined = replace(group, prompt=torch.cat([others, group.prompt]))
+    shown = [medium for medium in before.media if medium.span[1] <= room]
+    size = len(others)
+    moved = [replace(medium, span=(medium.span[0] + size, medium.span[1] + size)) for medium in group.media]
+    joined = replace(group, prompt=torch.cat([others, group.prompt]), media=(*shown, *moved), prompt_weights=None)
     return difference(plain_logprobs_of(policy, [joined]), plain_logprobs_of(policy, [group]))
 
 
@@ -88,6 +93,7 @@ def _packed_logprobs(policy: Model, groups: Sequence[Group]) -> list[Tensor]:
     with torch.no_grad():
         logprob = policy.score(microbatch.to(policy.device), [Score.LOGPROB]).logprob
     assert logprob is not None, "the log-probability was requested"
+    logprob = logprob[microbatch.response_positions.to(logprob.device) >= 0]  # learned turns before an image are prompt
     sizes = [int(response.trainable.sum()) for group in groups for response in group.responses]
     return list(logprob.double().split(sizes))
 

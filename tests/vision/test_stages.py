@@ -208,9 +208,16 @@ def test_held_out_prompts_keep_their_images(folder: Path) -> None:
 @EACH_FAMILY
 def test_check_finds_rows_with_images_sound(small: SmallFamily, folder: Path) -> None:
     """Packed rows equal the model's own forward with their images, in the model and in what is saved of it."""
-    given = {"model": str(small.write(folder / "model")), "data": str(rows_of("sft", folder))}
+    data = rows_of("sft", folder)
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    first = json.loads(lines[1])
+    turns = [*first["messages"], {"role": "user", "content": "and <image>?"}, {"role": "assistant", "content": "so"}]
+    later = json.dumps({"messages": turns, "images": first["images"] * 2}) + "\n"
+    data.write_text(later + "".join(line for line in lines if "images" in line), encoding="utf-8")
+    given = {"model": str(small.write(folder / "model")), "data": str(data)}
     (folder / "work").mkdir()
     subject = Subject(stage_recipe("sft", given, ("max_steps=4",)), folder / "work")
-    assert any(group.media for group in subject.shared)
+    assert all(group.media for group in subject.shared)
+    assert any(group.prompt_weights is not None for group in subject.shared)
     for check in (packed_equals_plain, saved_is_loaded):
         assert check(subject).passed
