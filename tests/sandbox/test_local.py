@@ -13,6 +13,7 @@ from burnish.sandbox.base import Ending, Engine, Level, Limits, SandboxError, Te
 from burnish.sandbox.fork_server import best_level
 from burnish.sandbox.local import LocalEngine
 from burnish.sandbox.tests import AssertTest, CallTest, StdinTest, TestSuite
+from tests.sandbox.attacks.trial import descendants
 
 QUICK = Limits(cpu_seconds=1.0, wall_seconds=30.0, total_seconds=120.0)
 """Little processor time, and clock time for a machine with other work."""
@@ -98,6 +99,20 @@ def test_programs_leave_nothing_for_the_next(engine: LocalEngine) -> None:
     engine.run("import builtins, json\nopen('left', 'w').write('x')\nbuiltins.len = json.dumps = None", b"", QUICK)
     done = engine.run("import os, json; print(os.listdir(), len([1]), json.dumps(1))", b"", QUICK)
     assert done.stdout == b"[] 1 1\n"
+
+
+def test_what_a_program_left_has_ended_when_the_program_is_reported(engine: LocalEngine) -> None:
+    server = engine._server
+    assert server is not None, "an engine that was entered has a server"
+    program = (
+        "import os, time\nos.closerange(0, 3)\nfor own in (True, False):\n"
+        "    if os.fork() == 0:\n        if own: os.setsid()\n        memory = bytearray(2 ** 26)\n"
+        "        time.sleep(20)\n        os._exit(0)\ntime.sleep(0.1)"
+    )
+    before = descendants(server.popen.pid)
+    for _ in range(5):
+        engine.run(program, b"", QUICK)
+        assert descendants(server.popen.pid) <= before
 
 
 def test_the_same_program_gives_the_same_output(engine: LocalEngine) -> None:

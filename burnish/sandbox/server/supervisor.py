@@ -24,6 +24,10 @@ REMOVE = 'chmod -R u+rwX -- "$0"; rm -rf -- "$0"'
 """Command of the shell that removes a folder of this user, whatever a program has put into it."""
 LOOK = 0.05
 """Seconds between looks at the processor time of programs."""
+_LOOK_FOR_LEFT = 0.002
+"""Seconds between looks at processes that were left behind and killed, while reports wait for their end."""
+_WAIT_FOR_LEFT = 2.0
+"""Seconds that the report of a program waits at most for the end of processes that were left behind."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,6 +46,16 @@ class Running:
     """Whether it was killed because its time was over."""
 
 
+@dataclass(eq=False, slots=True)
+class Ended:
+    """A program that has ended and is not reported yet."""
+
+    report: socket.socket
+    end: Mapping[str, Any]
+    due: float = field(default_factory=lambda: time.monotonic() + _WAIT_FOR_LEFT)
+    """When it is reported at the latest."""
+
+
 class Supervisor:
     """The programs of a server that run.
 
@@ -54,6 +68,7 @@ class Supervisor:
         self._place = place
         self._features = features
         self._running: dict[int, Running] = {}
+        self._ended: list[Ended] = []
         self._removing: set[int] = set()
         """Processes that remove folders."""
         self._strays = False
@@ -97,7 +112,8 @@ class Supervisor:
         for descriptor in watched:
             poll.register(descriptor, select.POLLIN)
         watching = self._running or self._removing or self._strays
-        ready = {descriptor for descriptor, _ in poll.poll(1000 * LOOK if watching else None)}
+        seconds = _LOOK_FOR_LEFT if self._ended else LOOK if watching else None
+        ready = {descriptor for descriptor, _ in poll.poll(None if seconds is None else 1000 * seconds)}
         for program in self._running.values():
             self._look(program, left=program.report.fileno() in ready)
         self._reap()
@@ -113,6 +129,7 @@ class Supervisor:
             self._removing.add(_remove(self.folder))
             while self._removing:
                 self._reap(block=True)
+        self._report(all_of_them=True)
 
     def _look(self, program: Running, *, left: bool) -> None:
         """Kills a program whose time is over, or whose caller has left."""
@@ -123,7 +140,11 @@ class Supervisor:
             _kill(program.pid)
 
     def _reap(self, *, block: bool = False) -> None:
-        """Reports programs that have ended. What they left behind, this process inherits and kills."""
+        """Reaps programs that have ended. What they left behind, this process inherits and kills.
+
+        A program is reported when nothing that was left behind runs any longer: otherwise the next one could still
+        meet it.
+        """
         options = 0 if block else os.WNOHANG
         while True:
             try:
@@ -142,10 +163,21 @@ class Supervisor:
             for child in strays:
                 _kill(child)
             self._strays = bool(strays)
+        self._report()
+
+    def _report(self, *, all_of_them: bool = False) -> None:
+        now = time.monotonic()
+        held = [] if all_of_them or not self._strays else [ended for ended in self._ended if now < ended.due]
+        for ended in self._ended:
+            if ended not in held:
+                _send(ended.report, ended.end)
+                ended.report.close()
+        self._ended = held
 
     def _finish(self, program: Running, status: int, cpu: float) -> None:
         used_up = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU
-        end = {"status": status, "timeout": program.timeout or used_up, "cpu": cpu}
+        wall = time.monotonic() - program.begun
+        end = {"status": status, "timeout": program.timeout or used_up, "cpu": cpu, "wall": wall}
         if program.home is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(program.pid, signal.SIGKILL)
@@ -153,8 +185,7 @@ class Supervisor:
                 os.rmdir(program.home)  # most are empty
             except OSError:
                 self._removing.add(_remove(program.home))
-        _send(program.report, {**end, "wall": time.monotonic() - program.begun})
-        program.report.close()
+        self._ended.append(Ended(program.report, end))
         if program.ended >= 0:
             os.close(program.ended)
 
