@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Self
 
-DataName = Literal["gsm8k", "mixture", "random", "hh", "long", "prompts"]
+DataName = Literal[
+    "gsm8k", "mixture", "random", "hh", "long", "prompts", "shapes", "shapes-preferences", "shapes-counting"
+]
 AdapterKind = Literal["full", "lora", "qlora"]
 PairLoss = Literal["dpo", "kto"]
 

@@ -17,7 +17,8 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.stages.rl.algorithms import algorithm
 from burnish.train.step import Trainer
-from burnish.types import Group, Response
+from burnish.types import Group, MediaRef, Response
+from burnish.vision.settings import VisionSettings
 from peers.cases import BURNISH_BFLOAT16, Case, Contender
 from peers.rl_cases import AGREEMENT, BURNISH, PARTS, RESPONSES, SEARCHED, WRITTEN, is_exact
 from peers.turns import OURS, Figures, Found, Place, search, train_apart
@@ -69,18 +70,29 @@ def compare_prompts(case: Case, rivals: Sequence[Contender], place: Place, round
     }
 
 
-def gaps_of(model: Path, theirs: Figures) -> dict[str, float]:
+def gaps_of(
+    model: Path,
+    theirs: Figures,
+    media: Sequence[tuple[MediaRef, ...]] | None = None,
+    vision: VisionSettings | None = None,
+) -> dict[str, float]:
     """Differences of Burnish from TRL's first step, from the same responses and rewards.
+
+    Args:
+        model: where both began.
+        theirs: measurements of TRL.
+        media: images of each prompt; None: there are none.
+        vision: which parts of a vision-language model are trained.
 
     Returns:
         advantages_apart: the largest difference of an advantage, relative to the largest advantage; norms_apart: the
         relative difference of the gradient's norm before clipping. (The loss itself is the mean of advantages, 0.)
     """
-    rule, groups = algorithm("grpo", max_new_tokens=WRITTEN), groups_of(theirs["seen"])
+    rule, groups = algorithm("grpo", max_new_tokens=WRITTEN), groups_of(theirs["seen"], media)
     credited = credit(groups, rule.credit).groups
     mine = torch.tensor([float(response.advantages[0]) for group in credited for response in group.responses])
     other = torch.tensor(theirs["seen"]["advantages"])
-    policy = load_policy(str(model))
+    policy = load_policy(str(model), vision=vision)
     trainer = Trainer(policy, Optimizer(policy.trained_parameters(), OptimizerSettings()))
     norm = float(trainer.step(credited, PolicyGradient.of(rule.loss), budget=4096, factor=0.0)["grad_norm"])
     return {
@@ -89,15 +101,19 @@ def gaps_of(model: Path, theirs: Figures) -> dict[str, float]:
     }
 
 
-def groups_of(seen: dict[str, Any]) -> list[Group]:
-    """Groups of TRL's rows: prompts with responses and rewards."""
+def groups_of(seen: dict[str, Any], media: Sequence[tuple[MediaRef, ...]] | None = None) -> list[Group]:
+    """Groups of TRL's rows: prompts with responses and rewards. `media`: images of each prompt."""
     responses = [
         Response(tokens=torch.tensor(tokens), trainable=torch.ones(len(tokens), dtype=torch.bool), reward=reward)
         for tokens, reward in zip(seen["responses"], seen["rewards"], strict=True)
     ]
     starts = range(0, len(responses), RESPONSES)
     return [
-        Group(prompt=torch.tensor(seen["prompts"][at]), responses=tuple(responses[at : at + RESPONSES]))
+        Group(
+            prompt=torch.tensor(seen["prompts"][at]),
+            responses=tuple(responses[at : at + RESPONSES]),
+            media=media[at // RESPONSES] if media else (),
+        )
         for at in starts
     ]
 

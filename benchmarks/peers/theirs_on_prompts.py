@@ -75,7 +75,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
         processing_class=AutoTokenizer.from_pretrained(model),
         callbacks=[callback],
     )
-    _without_end_token(trainer)
+    without_end_token(trainer)
     parts = (
         (trainer, "_generate_single_turn", "sampling"),
         (trainer, "_calculate_rewards", "reward"),
@@ -87,7 +87,7 @@ def train(case: Case, contender: Contender, model: Path, rows: Path, output: Pat
     return {**meter.figures(), "parts": split.steps, "beside": 0, "norms": callback.norms, "seen": trainer.seen}
 
 
-def _without_end_token(trainer: GRPOTrainer) -> None:
+def without_end_token(trainer: GRPOTrainer) -> None:
     """Removes the end token, which GRPOTrainer takes from the tokenizer; -1 is no token."""
     trainer.eos_token_ids = [-1]
     trainer.generation_config.eos_token_id = None
