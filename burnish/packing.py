@@ -20,7 +20,12 @@ from burnish.types import Denominator, Group, Microbatch
 
 
 def pack(
-    groups: Sequence[Group], budget: int, cost: CostModel | None = None, share: bool = True, start: int = 0
+    groups: Sequence[Group],
+    budget: int,
+    cost: CostModel | None = None,
+    share: bool = True,
+    start: int = 0,
+    ranks: int = 1,
 ) -> list[Microbatch]:
     """Packs the groups of one step.
 
@@ -31,10 +36,11 @@ def pack(
         cost: cost that is balanced between microbatches; by default the number of tokens.
         share: False computes every sequence whole (for models that cannot share prompts).
         start: index of the first group in its step, if a step is packed in several calls.
+        ranks: processes that share the microbatches.
 
     Returns:
-        As few microbatches as longest-first packing finds, balanced by cost, ordered by their earliest group. Only a
-        group that exceeds the budget is in several of them.
+        As few microbatches as longest-first packing finds, a multiple of the ranks where there are enough groups,
+        balanced by cost, ordered by their earliest group. Only a group that exceeds the budget is in several of them.
     """
     cost = cost or CostModel()
     budget = max([budget, *(_smallest_budget(group, share) for group in groups)])
@@ -43,7 +49,7 @@ def pack(
         for index, group in enumerate(groups, start)
         for b in _bundles(_cut(group, index, budget, share, cost), budget)
     ]
-    bins = _balance(bundles, budget, cost)
+    bins = _balance(bundles, budget, cost, ranks)
     return [build(bin_parts) for bin_parts in bins]
 
 
@@ -152,16 +158,20 @@ def _bundles(parts: list[Part], budget: int) -> list[list[Part]]:
     return bundles
 
 
-def _balance(bundles: list[list[Part]], budget: int, cost: CostModel) -> list[list[Part]]:
+def _balance(bundles: list[list[Part]], budget: int, cost: CostModel, ranks: int) -> list[list[Part]]:
     """Distributes bundles over as few bins as it finds, costliest first, each to the cheapest bin with room."""
     costs = [sum(part.cost(cost) for part in bundle) for bundle in bundles]
     sizes = [sum(part.num_tokens for part in bundle) for bundle in bundles]
     order = sorted(range(len(bundles)), key=lambda i: (-costs[i], i))
-    num_bins = max(1, -(-sum(sizes) // budget))
+    num_bins = _multiple(max(1, -(-sum(sizes) // budget)), ranks)
     while (bins := _distribute(sizes, costs, order, num_bins, budget)) is None:
-        num_bins += 1
+        num_bins = _multiple(num_bins + 1, ranks)
     filled = [sorted(members) for members in bins if members]
     return [[part for i in members for part in bundles[i]] for members in sorted(filled)]
+
+
+def _multiple(count: int, of: int) -> int:
+    return -(-count // of) * of
 
 
 def _distribute(

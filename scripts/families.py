@@ -1,4 +1,4 @@
-"""Writes the tables of docs/families.md from the models of the tests.
+"""Writes the tables of docs/families.md, and that of docs/vision.md, from the models of the tests.
 
     python -m scripts.families
 
@@ -9,7 +9,9 @@ forward in float64, in one microbatch and in several. Takes about a minute on a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -24,12 +26,23 @@ from burnish.model.route import Route
 from burnish.watch.quiet import quiet_transformers
 from tests.equality import SPLIT, WHOLE, by_policy, by_transformers, difference
 from tests.families import FAMILIES, REFUSED, ROUTES, in_float64, route_of
+from tests.vision.equality import BUDGETS
+from tests.vision.equality import ROUTES as VISION_ROUTES
+from tests.vision.equality import difference as vision_difference
+from tests.vision.groups import group_of, policy_of
+from tests.vision.small import FAMILIES as VISION_FAMILIES
+from tests.vision.small import SmallFamily
 
 PAGE = Path(__file__).parents[1] / "docs" / "families.md"
+VISION_PAGE = PAGE.with_name("vision.md")
 ROUTE_WORDS = {Route.SHARED: "shared", Route.EXPANDED: "expanded", Route.UNPACKED: "one at a time"}
 HEADS = {
     "families": "| family | class | features | route | log-probabilities | gradients |\n|---|---|---|---|---|---|\n",
     "refused": "| family | class | reason |\n|---|---|---|\n",
+    "vision": (
+        "| `model_type` | class | tokens of an image | see each other | positions | log-probabilities | gradients |\n"
+        "|---|---|---|---|---|---|---|\n"
+    ),
 }
 
 
@@ -109,6 +122,38 @@ def refused(family: str) -> list[str]:
     raise AssertionError(f"{family} is refused by the probe")
 
 
+def known_of_vision(small: SmallFamily) -> list[str]:
+    """Cells of a vision-language family's row that do not depend on the machine."""
+    with TemporaryDirectory() as folder:
+        policy = policy_of(small, Path(folder))
+        assert policy.vision is not None
+        processing, family = policy.vision.processing, policy.vision.family
+        mark = family.image_token(processing.config)
+        counts = {
+            policy.tokenizer.encode(processing.text_of(*size).text, add_special_tokens=False).count(mark)
+            for size in ((32, 32), (32, 64), (64, 96))
+        }
+        group = group_of(policy, "#", ((1, 40, 24),), ("a",), Path(folder))
+        [microbatch] = policy.pack([group], 1000)
+        positions, _ = policy.vision.positions(policy.causal_lm, microbatch.layout, microbatch.media)
+    return [
+        f"`{small.name}`",
+        type(policy.causal_lm).__name__,
+        "always the same" if len(counts) == 1 else "by its size",
+        "in both directions" if family.two_way else "as tokens of text",
+        "three dimensions" if positions.dim() == 2 else "index",
+    ]
+
+
+def measured_of_vision(small: SmallFamily) -> list[str]:
+    """Cells with the largest differences over all microbatches and routes of the family."""
+    found = []
+    for route, budget in product(VISION_ROUTES, BUDGETS):
+        with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+            found.append(vision_difference(small, Path(folder), route, budget, patch))
+    return [f"{max(each.logprob for each in found):.0e}", f"{max(each.gradient for each in found):.0e}"]
+
+
 def replaced(page: str, name: str, rows: Iterator[list[str]]) -> str:
     """The page with these rows in the table of this name."""
     begin, end = f"<!-- {name}: python -m scripts.families -->\n", f"<!-- end of {name} -->"
@@ -122,6 +167,8 @@ def main() -> None:
     with quiet_transformers():
         page = replaced(PAGE.read_text(), "families", (known(family) + measured(family) for family in FAMILIES))
         PAGE.write_text(replaced(page, "refused", (refused(family) for family in REFUSED)))
+        shown = (known_of_vision(small) + measured_of_vision(small) for small in VISION_FAMILIES)
+        VISION_PAGE.write_text(replaced(VISION_PAGE.read_text(), "vision", shown))
 
 
 if __name__ == "__main__":

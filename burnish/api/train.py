@@ -37,7 +37,7 @@ from burnish.errors import RecipeError
 from burnish.recipe.read import ResolvedRecipe, mapped_recipe, read_recipe, stage_recipe
 from burnish.runs.numbered import in_own_folder
 from burnish.stages.result import RunResult
-from burnish.stages.run import run as run_recipe
+from burnish.stages.start import start
 
 
 @trains("sft")
@@ -236,4 +236,4 @@ def _train(
 
 
 def _run(recipe: ResolvedRecipe, fresh: bool, keywords: Mapping[str, Any]) -> RunResult:
-    return run_recipe(in_own_folder(recipe, fresh=fresh), callbacks=callbacks_in(keywords))
+    return start(in_own_folder(recipe, fresh=fresh), callbacks=callbacks_in(keywords))

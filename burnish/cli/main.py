@@ -58,6 +58,10 @@ Output = Annotated[
 Fresh = Annotated[
     bool, typer.Option("--fresh", help="Start a new run in a new folder, where the same command would resume one.")
 ]
+Nproc = Annotated[
+    int,
+    typer.Option(min=1, help="Processes on this machine that train together (docs/parallel.md).", show_default=True),
+]
 EvalData = Annotated[list[str] | None, typer.Option(help="Held-out data, in the same format; also several times.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Number of optimizer steps, instead of epochs.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the order of rows, initialization and sampling. Default: 0.")]
@@ -90,6 +94,7 @@ def _add_stage(method: str, about: str) -> None:
         max_steps: MaxSteps = None,
         seed: Seed = None,
         fresh: Fresh = False,
+        nproc: Nproc = 1,
         settings: Overrides = None,
     ) -> None:
         flags = {
@@ -99,7 +104,7 @@ def _add_stage(method: str, about: str) -> None:
             "max_steps": max_steps,
             "seed": seed,
         }
-        _run_stage(method, flags, settings, output, fresh=fresh)
+        _run_stage(method, flags, settings, output, fresh=fresh, count=nproc)
 
 
 for _name, _entry in registered().items():
@@ -114,12 +119,13 @@ def run(
         str | None, typer.Option(help="Run folder. Default: runs/ and the recipe's name, with a number from 2 on.")
     ] = None,
     fresh: Fresh = False,
+    nproc: Nproc = 1,
 ) -> None:
     """Run a recipe. The same command again resumes the run, or reports that it is finished."""
     from burnish.recipe import read_recipe
 
     overrides = [*(settings or []), *([f"output={output}"] if output else [])]
-    _run(read_recipe(recipe, overrides), fresh=fresh)
+    _run(read_recipe(recipe, overrides), fresh=fresh, count=nproc)
 
 
 @app.command(rich_help_panel="inspect")
@@ -156,7 +162,7 @@ def _one_or_all(paths: list[str]) -> str | list[str] | None:
 
 
 def _run_stage(
-    method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None, *, fresh: bool
+    method: str, flags: Mapping[str, object], settings: list[str] | None, output: str | None, *, fresh: bool, count: int
 ) -> None:
     """Runs one stage from flags; flags that are not given have the recipe's defaults."""
     from burnish.config.text import parse_overrides
@@ -170,35 +176,46 @@ def _run_stage(
                 rule="a key is given once",
                 remedy="remove one of them",
             )
-    _run(stage_recipe(method, given, settings or [], output or ""), fresh=fresh)
+    _run(stage_recipe(method, given, settings or [], output or ""), fresh=fresh, count=count)
 
 
-def _run(recipe: ResolvedRecipe, *, fresh: bool) -> None:
+def _run(recipe: ResolvedRecipe, *, fresh: bool, count: int = 1) -> None:
+    """Runs a recipe in this process, or in so many that it starts."""
+    from burnish.parallel.place import Place
     from burnish.recipe.start_line import print_start
     from burnish.runs.numbered import in_own_folder, shorter_run
 
-    placed = in_own_folder(recipe, fresh=fresh)
-    print_start(placed)
-    if recipe.output_is_default and not Path(str(placed.recipe.output)).exists() and (shorter := shorter_run(recipe)):
+    placed, place = in_own_folder(recipe, fresh=fresh), Place.from_environment()
+    if count > 1 and place is None:
+        recipe.recipe.parallel.require_size(count)
+        from burnish.parallel.launch import arguments_of_children, launch
+
+        raise typer.Exit(launch(arguments_of_children(sys.argv[1:], str(placed.recipe.output)), count))
+    is_main = place is None or place.rank == 0
+    if is_main:
+        print_start(placed)
+    is_new = recipe.output_is_default and not Path(str(placed.recipe.output)).exists()
+    if is_main and is_new and (shorter := shorter_run(recipe)):
         typer.echo(
             f"{shorter} is the same run, but shorter: --output {shorter} extends it, if its schedule allows", err=True
         )
-    from burnish.stages.run import run as run_recipe  # torch and transformers take seconds to import
+    from burnish.stages.start import start  # torch and transformers take seconds to import
 
-    result = run_recipe(placed)
-    _tell_next(result, placed)
-    if result.again:
-        typer.echo(f"{result.folder} is finished already ({result.steps} steps); nothing was done.")
-    if result.unread:
-        typer.echo(f"Its data could not be compared with those of the run: {result.unread}", err=True)
+    result = start(placed)
+    if is_main:
+        _tell_next(result, placed)
 
 
 def _tell_next(result: RunResult, recipe: ResolvedRecipe) -> None:
-    """Prints what can be done with the run."""
+    """Prints what can be done with the run, and what was not done."""
     folder = result.folder.relative_to(Path.cwd()) if result.folder.is_relative_to(Path.cwd()) else result.folder
     typer.echo(f"the report: {folder / 'report.html'}", err=True)
     if recipe.recipe.stages[-1].settings.produces == "language_model":
         typer.echo(f"to talk to it: burnish chat {folder}", err=True)
+    if result.again:
+        typer.echo(f"{result.folder} is finished already ({result.steps} steps); nothing was done.")
+    if result.unread:
+        typer.echo(f"Its data could not be compared with those of the run: {result.unread}", err=True)
 
 
 def _refuse_repeated(words: list[str]) -> None:

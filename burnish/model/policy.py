@@ -186,9 +186,9 @@ class Model:
             )
         return scores
 
-    def pack(self, groups: Sequence[Group], budget: int, start: int = 0) -> list[Microbatch]:
+    def pack(self, groups: Sequence[Group], budget: int, start: int = 0, ranks: int = 1) -> list[Microbatch]:
         """Packs the groups for this model's route, balanced by their cost; see `packing.pack`."""
-        return pack(groups, budget, self.cost, share=self.share, start=start)
+        return pack(groups, budget, self.cost, share=self.share, start=start, ranks=ranks)
 
     @cached_property
     def cost(self) -> CostModel:

@@ -4,7 +4,7 @@ What a step, an evaluation or a run folder needs of other processes goes through
 processes need another class and no other change. All processes hold all weights and see all groups of a step; they
 share its microbatches. Here sums and gathers are identities: no tensor operation, no copy, no waiting.
 
-Every method but `shard` is collective: all processes call it, in the same order, or none does.
+Every method but `shard` and `at` is collective: all processes call it, in the same order, or none does.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ class World:
     def grad_norm(self, gradients: Sequence[Tensor]) -> Tensor:
         """Norm of all summed gradients together, a scalar on their device."""
         return torch.nn.utils.get_total_norm(gradients)
+
+    def at(self, phase: str) -> None:
+        """Notes what this process does now, for the error of the others if it is lost. Not collective."""
 
     def wait(self) -> None:
         """Returns once every process is here; each then sees the files that others wrote before."""

@@ -27,6 +27,7 @@ from burnish.recipe.chain import numbered, require_models
 from burnish.settings.adapter import Adapter
 from burnish.settings.aliases import named_here
 from burnish.settings.other_names import DTYPES
+from burnish.settings.parallel import Parallel
 from burnish.settings.stage import StageSettings
 from burnish.settings.vision import Vision
 from burnish.stages.registry import StageEntry, registered
@@ -92,6 +93,8 @@ class Recipe(Settings):
     """Seed of the order of the data, of initialization and of sampling."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device: auto (CUDA if available), cpu or cuda."""
+    parallel: Parallel = Parallel()
+    """Processes that train together."""
     output: str | None = None
     """Run folder; null: runs/ and the recipe's name."""
     trackers: Annotated[tuple[TrackerName, ...], Field(strict=False)] = ()
@@ -173,6 +176,8 @@ NOT_IDENTITY = frozenset(
         "run_name",
         "dry_run",
         "reward_workers",
+        "parallel.data",
+        "parallel.timeout_s",
     }
 )
 """Keys of a recipe or a stage that may differ when a run is resumed: they do not change the weights."""

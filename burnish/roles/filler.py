@@ -14,6 +14,7 @@ from torch import Tensor
 
 from burnish.data.records import Task
 from burnish.model.snapshot import Snapshot
+from burnish.parallel.world import World
 from burnish.roles.scorer import ResponseScores, Scorer
 from burnish.streams import present_streams, spread, with_stream
 from burnish.types import Group, Response, Score
@@ -96,6 +97,23 @@ class StreamFiller:
 
     def _is_filled(self, group: Group) -> bool:
         return self.stream in present_streams(group.responses[0])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DealtFiller:
+    """Filler whose groups are shared by the processes of a world: each fills its share, and gets the groups of all."""
+
+    filler: Filler
+    world: World
+
+    def __call__(self, groups: Sequence[Group]) -> list[Group]:
+        mine = self.world.shard(groups)
+        return [group for shard in self.world.gather(self.filler(mine) if mine else []) for group in shard]
+
+
+def dealt_filler(filler: Filler, world: World) -> Filler:
+    """The filler, shared by the processes of the world; of one process, the filler itself."""
+    return filler if world.size == 1 else DealtFiller(filler, world)
 
 
 class FollowingGroups(Sequence[Group]):

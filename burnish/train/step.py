@@ -165,7 +165,7 @@ class Trainer:
         return self if at_one else replace(self, policy=replace(self.policy, temperature=1.0))
 
     def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
-        microbatches = self.policy.pack(groups, budget)
+        microbatches = self.policy.pack(groups, budget, ranks=self.world.size)
         return microbatches if self.neftune is None else self.neftune.on(microbatches, self.optimizer.updates)
 
 

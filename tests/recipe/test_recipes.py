@@ -19,6 +19,7 @@ from burnish.stages.run import stage_names
 
 FOLDER = Path(__file__).parents[2] / "recipes"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+VISION = {"model": "builtin:tiny-vision", "vision.max_pixels": "null"}
 HERE = {
     "code-mbpp": {
         "model": "builtin:tiny",
@@ -42,6 +43,19 @@ HERE = {
         "distill.chat_template_kwargs": "{}",
         "distill.groups_per_step": "4",
         "distill.max_new_tokens": "8",
+    },
+    "vision-sft-qwen": {**VISION, "sft.data": "builtin:shapes", "sft.chat_template": "chatml"},
+    "vision-prefer-qwen": {**VISION, "prefer.data": "builtin:shapes-preferences", "prefer.chat_template": "chatml"},
+    "vision-rl-qwen": {
+        **VISION,
+        "rl.data": "builtin:shapes-counting",
+        "rl.eval_data": "builtin:shapes-counting/test",
+        "rl.chat_template": "chatml",
+        "rl.prompt_template": "null",
+        "rl.reward": "number",
+        "rl.max_resamples": "1",
+        "rl.groups_per_step": "4",
+        "rl.max_new_tokens": "8",
     },
 }
 """Recipe → key → value with which it runs here: what the hub has, and a teacher that another recipe trains, are

@@ -23,23 +23,32 @@ from tests.vision.small import SmallFamily, picture, write_picture
 
 
 def policy_of(
-    small: SmallFamily, folder: Path, route: Route = Route.SHARED, patch: pytest.MonkeyPatch | None = None
+    small: SmallFamily,
+    folder: Path,
+    route: Route = Route.SHARED,
+    patch: pytest.MonkeyPatch | None = None,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Model:
-    """A model of the family in float64 with packed attention, which knows images.
+    """A model of the family with packed attention, which knows images.
 
     Args:
-        patch: removes roundings to float32 inside of the model's code, as long as it lasts; None: they stay.
+        device: None: the CPU.
+        patch: makes the weights large, and removes roundings to float32 inside of the model, as long as it lasts; None:
+            they stay.
     """
     small.processor().save_pretrained(folder)
-    model = small.build()
+    model = small.build().to(dtype)
     if patch is not None:
         without_rounding(model, patch)
         generator = torch.Generator().manual_seed(1)
         for parameter in model.parameters():  # the initial weights are small: make every part of the model matter
-            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.3
+            parameter.data = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(dtype) * 0.3
     tokenizer = small.tokenizer()
     processing = ImageProcessing.load(str(folder), model.config, tokenizer)
     assert processing is not None
+    model = model.to(device=device or "cpu", dtype=dtype)
     install(model)
     return Model(model.train(), tokenizer, route, vision=Vision(processing))
 
@@ -89,7 +98,7 @@ def plain_inputs(policy: Model, sequence: Tensor, pictures: Sequence[tuple[int, 
     """What transformers' own processor gives the model for one sequence."""
     assert policy.vision is not None
     processing = policy.vision.processing
-    inputs: dict[str, Any] = {"input_ids": sequence[None]}
+    inputs: dict[str, Any] = {"input_ids": sequence[None].to(policy.device)}
     if not pictures:
         return inputs
     shown = [picture(*one) for one in pictures]
@@ -103,7 +112,7 @@ def plain_inputs(policy: Model, sequence: Tensor, pictures: Sequence[tuple[int, 
         inputs["mm_token_type_ids"] = kinds
     if processing.family.name == "gemma3":
         inputs["token_type_ids"] = kinds
-    return inputs
+    return {name: value.to(policy.device) for name, value in inputs.items()}
 
 
 def plain_logprobs(
@@ -116,5 +125,5 @@ def plain_logprobs(
         logits = model(**plain_inputs(policy, sequence, pictures), use_cache=False).logits[0]
         size = len(response.tokens)
         logprobs = torch.log_softmax(logits[-size - 1 : -1], dim=-1)
-        found.append(logprobs.gather(1, response.tokens[:, None])[:, 0])
+        found.append(logprobs.gather(1, response.tokens[:, None].to(logprobs.device))[:, 0])
     return torch.cat(found)

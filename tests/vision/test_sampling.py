@@ -15,9 +15,10 @@ from burnish.sampling.base import SampleRequest
 from burnish.sampling.local import LocalSampler
 from burnish.sampling.params import SamplingParams
 from burnish.types import Score
+from tests.vision.equality import ROWS, groups_of, scored
 from tests.vision.groups import group_of, policy_of, prompt_of
 from tests.vision.small import FAMILIES, SmallFamily
-from tests.vision.test_equality import EACH_FAMILY, ROWS, groups_of, scored
+from tests.vision.test_equality import EACH_FAMILY
 
 Count = Callable[[], int]
 

@@ -21,9 +21,10 @@ from burnish.model.open import open_model, policy_of
 from burnish.recipe.read import stage_recipe
 from burnish.sampling.params import SamplingParams
 from tests.interrupting import interrupted_at
+from tests.vision.equality import scored
 from tests.vision.groups import group_of, plain_logprobs
 from tests.vision.small import FAMILIES, SmallFamily, write_picture
-from tests.vision.test_equality import EACH_FAMILY, scored
+from tests.vision.test_equality import EACH_FAMILY
 
 SMALL = {"sequences_per_step": 4, "learning_rate": 1e-2, "max_steps": 4}
 

@@ -107,6 +107,15 @@ def _with_images(example: AnyExample, sources: tuple[str, ...]) -> AnyExample:
             rule="images are in messages, which a chat template writes",
             remedy="write messages, or name the column of the prompt question, which makes it a user's message",
         )
+    return _with_messages(example, with_images(messages, sources))
+
+
+def with_images(messages: tuple[Message, ...], sources: tuple[str, ...]) -> tuple[Message, ...]:
+    """The messages with these images at their places, or before the first user's text if there are none.
+
+    Raises:
+        DataError: places and images differ in number.
+    """
     waiting = list(reversed(sources))
     placed = tuple(_placed(message, waiting) for message in messages)
     taken = len(sources) - len(waiting)
@@ -114,7 +123,9 @@ def _with_images(example: AnyExample, sources: tuple[str, ...]) -> AnyExample:
         placed, waiting = _before_first(placed, sources), []
     if waiting:
         raise _wrong_number(taken, len(sources))
-    return _require_sources(_with_messages(example, placed), len(sources))
+    if missing := sum(not source for message in placed for source in message.images):
+        raise _wrong_number(missing + len(sources), len(sources))
+    return placed
 
 
 def _placed(message: Message, waiting: list[str]) -> Message:
@@ -143,8 +154,8 @@ def _before_first(messages: tuple[Message, ...], sources: tuple[str, ...]) -> tu
     return (*messages[:at], shown, *messages[at + 1 :])
 
 
-def _require_sources(example: AnyExample, count: int = 0) -> AnyExample:
-    """The example, if each of its images has a source.
+def _require_sources(example: AnyExample) -> AnyExample:
+    """The example of a row without a column of images, if each of its images has a source.
 
     Raises:
         DataError: an image has none.
@@ -152,7 +163,7 @@ def _require_sources(example: AnyExample, count: int = 0) -> AnyExample:
     images = [source for message in _messages(example) or () for source in message.images]
     if all(images):
         return example
-    raise _wrong_number(sum(not source for source in images) + count, count)
+    raise _wrong_number(sum(not source for source in images), 0)
 
 
 def _wrong_number(places: int, count: int) -> DataError:

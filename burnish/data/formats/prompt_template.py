@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from burnish.data.formats.fields import listed
 from burnish.data.formats.format import Convert
+from burnish.data.formats.media import with_images
 from burnish.data.records import AnyExample, Message, Task
 from burnish.data.row import Row
 from burnish.errors import DataError
@@ -47,7 +48,10 @@ def _fields(template: str) -> Iterator[tuple[str, tuple[int | str, ...]]]:
 
 @dataclass(frozen=True, slots=True)
 class Templated:
-    """Conversion of rows to tasks whose prompt is the template's text: the plain prompt, or the last user message."""
+    """Conversion of rows to tasks whose prompt is the template's text: the plain prompt, or the last user message.
+
+    Images of that message go to the marks of the text, or before it.
+    """
 
     template: str
     convert: Convert
@@ -70,7 +74,8 @@ class Templated:
                 rule="a template writes a plain prompt or the last message of the user",
                 remedy="remove prompt_template, or the message",
             )
-        return replace(example, prompt=(*before, Message("user", text)))
+        written = with_images((Message("user", text),), last.images)
+        return replace(example, prompt=(*before, *written))
 
 
 def filled(template: str, row: Row) -> str:

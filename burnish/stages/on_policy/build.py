@@ -28,9 +28,10 @@ from burnish.model.snapshot import Snapshot
 from burnish.model.stop_tokens import stop_tokens_of
 from burnish.recipe.recipe import Recipe
 from burnish.rewards.response_views import Decode
-from burnish.roles.filler import Filler, StreamFiller
+from burnish.roles.filler import Filler, StreamFiller, dealt_filler
 from burnish.roles.scorer import LiveScorer, SnapshotScorer
 from burnish.rollouts.batcher import Batcher
+from burnish.rollouts.dealt import dealt
 from burnish.rollouts.replay_buffer import ReplayBuffer
 from burnish.rollouts.source import RolloutSource
 from burnish.rollouts.worker import SingleTurn
@@ -164,8 +165,8 @@ class OnPolicy(TrainingKind[P, D]):
         _require_correction(settings, rolling.sampler)
         source: Source = RolloutSource(
             data.train.tokenized,
-            rolling.worker(settings.params(seed)),
-            _batcher(data, learning.rule, extras.fillers),
+            dealt(rolling.worker(settings.params(seed)), data.context.world),
+            _batcher(data, learning.rule, [dealt_filler(filler, data.context.world) for filler in extras.fillers]),
             seed,
             settings.epochs or 1.0,
             settings.max_steps,

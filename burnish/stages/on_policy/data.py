@@ -99,7 +99,10 @@ class OnPolicyData(StageData[P_co], Generic[P_co]):
         stack = ExitStack()
         stack.enter_context(self.judge)
         if any(reward.cache for reward in self.judge.rewards):
-            self.judge.journal = stack.enter_context(VerdictCache.open(folder / VERDICTS))
+            rank = self.context.world.rank  # each process has verdicts of its own prompts
+            self.judge.journal = stack.enter_context(
+                VerdictCache.open(folder / (f"{rank}-{VERDICTS}" if rank else VERDICTS))
+            )
         return stack
 
     @property

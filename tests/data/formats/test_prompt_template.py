@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from burnish.data.formats.prompt_template import checked_template, filled
 from burnish.data.mixture import open_data
-from burnish.data.records import Message, Task
+from burnish.data.records import ImagePart, Message, Task
 from burnish.data.settings import DataSource
 from burnish.errors import DataError, RecipeError
 from burnish.settings.data import DatasetSettings, sources
@@ -79,6 +79,30 @@ def test_a_plain_prompt_stays_plain(tmp_path: Path) -> None:
         tmp_path, {"prompt": "def f():", "tests": ["assert f()"]}, prompt_template="# {tests[0]}\n{prompt}"
     )
     assert task == Task("# assert f()\ndef f():", None, {"tests": ["assert f()"]})
+
+
+@pytest.mark.parametrize(
+    ("template", "parts"),
+    [
+        ("{problem}\nThink.", ["[a.png]", "Find x in ", "[b.png]", ".\nThink."]),
+        ("Look: <image>, <image>. {hint}", ["Look: ", "[a.png]", ", ", "[b.png]", ". Angles."]),
+        ("{hint}", ["[a.png]", "[b.png]", "Angles."]),
+    ],
+)
+def test_images_go_to_the_marks_of_the_text(tmp_path: Path, template: str, parts: list[str]) -> None:
+    row = {"problem": "<image>Find x in <image>.", "answer": "3", "images": ["a.png", "b.png"], "hint": "Angles."}
+    task = converted(tmp_path, row, prompt_template=template)
+    assert isinstance(task, Task)
+    [message] = task.prompt
+    assert isinstance(message, Message)
+    assert [f"[{part.source}]" if isinstance(part, ImagePart) else part.text for part in message.parts] == parts
+
+
+def test_another_number_of_marks_than_images_is_refused(tmp_path: Path) -> None:
+    row = {"problem": "<image>Find x.", "answer": "3", "images": ["a.png"]}
+    for template in ("{problem} <image>", "<image><image>"):
+        with pytest.raises(DataError, match="2 places for images"):
+            converted(tmp_path, row, prompt_template=f"{template}{{answer}}")
 
 
 def test_the_columns_of_the_file_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Real processes over gloo take the step of one process: every method, full weights and adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from burnish.parallel.world import ONE_PROCESS
+from tests.parallel.cases import ADAPTERS, METHODS
+from tests.parallel.gradients import FirstStep, first_step, furthest
+from tests.parallel.group import Processes, processes
+from tests.parallel.work import collective_values
+from tests.stages.small import write_world
+
+BOUND = 1e-10
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def groups() -> Iterator[dict[int, Processes]]:
+    """Processes by their number; those of a number are started once."""
+    with processes(2) as two, processes(4) as four:
+        yield {2: two, 4: four}
+
+
+@pytest.fixture(scope="module", params=[(method, adapter) for method in METHODS for adapter in ADAPTERS], ids="-".join)
+def case(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any], FirstStep]:
+    """Stage, settings, and what one process gets."""
+    method, adapter = request.param
+    stage, settings = METHODS[method]
+    settings = {**settings, **ADAPTERS[adapter]}
+    return stage, settings, first_step(ONE_PROCESS, folder, stage, settings)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_gradients_are_those_of_one_process(
+    groups: dict[int, Processes], folder: Path, case: tuple[str, dict[str, Any], FirstStep], size: int
+) -> None:
+    stage, settings, alone = case
+    ranks = groups[size](first_step, folder, stage, settings)
+    assert alone.gradients
+    for found in ranks:
+        assert furthest(found, alone) <= BOUND
+        assert found.metrics == pytest.approx(alone.metrics, rel=1e-9, abs=1e-9)
+        assert found.num_backwards < sum(rank.num_backwards for rank in ranks), "they share the microbatches"
+
+
+def test_what_processes_say_to_each_other(groups: dict[int, Processes]) -> None:
+    for size, group in groups.items():
+        for rank, found in enumerate(group(collective_values)):
+            assert found["rank"] == rank
+            assert found["gathered"] == [{"rank": other, "tensor": [float(other)]} for other in range(size)]
+            assert found["sum"] == sum(range(size))
+            assert found["sums"] == {"all": float(size), "main": 7.0}
+            assert found["gradients"] == [[float(size)], [3.0], None]
+            assert found["shards"] == list(range(7))
