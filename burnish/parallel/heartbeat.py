@@ -18,6 +18,8 @@ from typing import Any, Self
 
 BEATS = 8
 """Heartbeats within the time after which a process counts as lost."""
+_LOOK_S = 0.1
+"""Seconds after which the others know what this process does now."""
 _ENDED = "done"
 """Phase of a process that needs the others no longer."""
 EXIT_CODE = 3
@@ -64,11 +66,13 @@ class Heartbeat:
     def _beat(self) -> None:
         seen: dict[int, tuple[str, float]] = {}
         """Rank → its newest heartbeat, and when it was new."""
-        number = 0
-        while not self._over.wait(self._timeout_s / BEATS):
-            number += 1
+        number, said, due = 0, "", 0.0
+        while not self._over.wait(min(_LOOK_S, self._timeout_s / BEATS)):
+            if self._phase == said and time.monotonic() < due:
+                continue
+            number, said, due = number + 1, self._phase, time.monotonic() + self._timeout_s / BEATS
             try:
-                self._store.set(_key(self._rank), f"{number} {self._phase}")
+                self._store.set(_key(self._rank), f"{number} {said}")
                 lost = self._lost(seen)
             except (RuntimeError, OSError):
                 if not self._over.is_set():
@@ -97,9 +101,12 @@ def _key(rank: int) -> str:
 
 
 def end_process(rank: int, words: str) -> None:
-    """Prints which process is lost and where this one waits, and ends it: a collective call cannot be interrupted."""
+    """Prints where this process waits and which one is lost, and ends it: a collective call cannot be interrupted."""
     del rank
-    sys.stderr.write(f"burnish: {words}; this process waits here:\n")
-    sys.stderr.flush()
     faulthandler.dump_traceback(all_threads=True)
+    sys.stderr.write(
+        f"burnish: {words}\n  rule: all processes of a run go on together, or none; above is where this one waits\n"
+        "  to do: see why that process stopped; the same command resumes from the last checkpoint\n"
+    )
+    sys.stderr.flush()
     os._exit(EXIT_CODE)

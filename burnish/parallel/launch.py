@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from torch import distributed as dist
-
+from burnish.parallel.heartbeat import EXIT_CODE
 from burnish.parallel.place import Place
-from burnish.parallel.processes import REASON, STORE
+from burnish.parallel.rendezvous import RUN, say_failed, serve_store, with_prefix
 
 HERE = "127.0.0.1"
-GRACE_S = 20.0
+GRACE_S = 10.0
 """Seconds in which the others end by themselves after a process has failed."""
 _LOOK_S = 0.05
 """Seconds between looks at the processes."""
-_LAST_LINES = 30
+_EXPLAINED = (1, 2, 130, EXIT_CODE)
+"""Statuses of processes that say themselves why they end."""
+_LAST_LINES = 60
 """Lines of a failed process that are shown."""
 
 
@@ -47,11 +48,11 @@ def launch(arguments: Sequence[str], count: int) -> int:
         arguments: of the command, such as ``["run", "recipe.yaml"]``.
         count: number of processes.
     """
-    store = dist.TCPStore(HERE, 0, None, True, wait_for_workers=False)
+    store = serve_store()
     children = [_started(arguments, Place(rank, count, rank, HERE, store.port, True)) for rank in range(count)]
     with _signals_passed_to(children):
         try:
-            return _ended(children, dist.PrefixStore(STORE, store))
+            return _ended(children, with_prefix(RUN, store))
         finally:
             for child in children:
                 if child.process.poll() is None:
@@ -117,16 +118,18 @@ def _ended(children: Sequence[_Child], store: Any) -> int:
         failed.said.seek(0)
         lines = failed.said.read().decode(errors="replace").splitlines()
         sys.stderr.write("".join(f"[rank {failed.rank}] {line}\n" for line in lines[-_LAST_LINES:]))
-    if status < 0:
-        sys.stderr.write(f"burnish: rank {failed.rank} was ended by {signal.Signals(-status).name}\n")
+    if status not in _EXPLAINED:
+        sys.stderr.write(f"burnish: rank {failed.rank} {_reason(status)}\n")
     return status if status > 0 else 1
 
 
 def _note(child: _Child, store: Any) -> None:
-    """Tells the others of a process that could not say itself why it ended."""
-    status = child.process.returncode
-    if status < 0 and not store.check([REASON]):
-        store.set(REASON, f"rank {child.rank} was ended by {signal.Signals(-status).name}")
+    """Tells the others of a process that did not say itself why it ended."""
+    say_failed(store, f"rank {child.rank} {_reason(child.process.returncode)}")
+
+
+def _reason(status: int) -> str:
+    return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with the status {status}"
 
 
 def arguments_of_children(words: Sequence[str], output: Path | str) -> list[str]:

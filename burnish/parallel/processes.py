@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
@@ -20,15 +21,14 @@ from torch import distributed as dist
 from burnish.errors import RunError
 from burnish.parallel.heartbeat import Heartbeat
 from burnish.parallel.place import Place
+from burnish.parallel.rendezvous import REASON, RUN, connect, say_failed, with_prefix
 from burnish.parallel.world import Summed, World
 
 T = TypeVar("T")
 BUCKET_BYTES = 32 * 2**20
 """Bytes of gradients that are summed in one call."""
-STORE = "burnish"
-"""Prefix of the keys that processes of a run share."""
-REASON = "failed"
-"""Key of the store under which the first process that failed says why."""
+_REASON_S = 3.0
+"""Seconds for which a process waits for the words of why another one ended."""
 
 
 class Processes(World):
@@ -60,7 +60,7 @@ class Processes(World):
         if isinstance(value, Tensor):
             summed = value.detach().clone()
             self._call(lambda: dist.all_reduce(summed))
-            return cast(Summed, summed)
+            return summed
         names = sorted({name for shard in self.gather(list(value)) for name in shard})
         zero = torch.zeros((), dtype=torch.float64)
         own = torch.stack([value.get(name, zero).detach().to(self.device, torch.float64) for name in names or ["-"]])
@@ -76,7 +76,7 @@ class Processes(World):
         for bucket in _buckets(summed):
             gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
             flat = torch.cat([gradient.flatten() for gradient in gradients])
-            self._call(lambda flat=flat: dist.all_reduce(flat))
+            self._call(partial(dist.all_reduce, flat))
             for parameter, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
                 parameter.grad = part.view_as(parameter)
 
@@ -89,11 +89,8 @@ class Processes(World):
     def _loaded(self, data: bytes) -> Any:
         """An object of another process; tensors of its device come to this one's."""
         here = self.device
-        return torch.load(
-            io.BytesIO(data),
-            map_location=lambda storage, place: storage if place == "cpu" else storage.to(here),
-            weights_only=False,
-        )
+        places = {f"cuda:{number}": str(here) for number in range(torch.cuda.device_count())}
+        return torch.load(io.BytesIO(data), map_location=places, weights_only=False)
 
     def _call(self, collective: Callable[[], object]) -> None:
         """Calls a collective function; a failure of another process is an error that says which.
@@ -108,8 +105,12 @@ class Processes(World):
 
     def _failure(self, error: RuntimeError) -> RunError:
         """What is known of why a collective call failed."""
+        said = ""
         try:
-            said = self._store.get(REASON).decode() if self._store.check([REASON]) else ""
+            self._store.wait([REASON], timedelta(seconds=_REASON_S))
+            said = self._store.get(REASON).decode()
+        except dist.DistStoreError:  # nobody has said anything
+            pass
         except (RuntimeError, OSError):
             said = "the rendezvous store is gone, and with it the process that serves it"
         lines = str(error).splitlines() or ["no reason given"]
@@ -118,11 +119,6 @@ class Processes(World):
             rule="all processes of a run go on together, or none",
             remedy="mend what stopped that process; the same command resumes from the last checkpoint",
         )
-
-    def say_failed(self, words: str) -> None:
-        """Tells the others why this process ends, if nobody has yet."""
-        if not self._store.check([REASON]):
-            self._store.set(REASON, words)
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
@@ -155,10 +151,9 @@ def joined(place: Place, device: torch.device, timeout_s: float) -> Iterator[Pro
     limit = timedelta(seconds=timeout_s)
     serves = place.rank == 0 and not place.has_store
     try:
-        store = dist.TCPStore(place.address, place.port, None, serves, limit, wait_for_workers=False)
-        prefixed = dist.PrefixStore(STORE, store)
+        shared = with_prefix(RUN, connect(place.address, place.port, timeout_s, serves=serves))
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=prefixed, rank=place.rank, world_size=place.size, timeout=limit)
+        dist.init_process_group(backend, store=shared, rank=place.rank, world_size=place.size, timeout=limit)
     except (RuntimeError, ValueError) as error:
         raise RunError(
             given=f"rank {place.rank} of {place.size} cannot reach the others at {place.address}:{place.port}: "
@@ -166,14 +161,14 @@ def joined(place: Place, device: torch.device, timeout_s: float) -> Iterator[Pro
             rule=f"all processes start within {timeout_s:.0f} s and reach the rendezvous store",
             remedy="start all of them; check the address, the port and parallel.timeout_s",
         ) from error
-    beats = dist.TCPStore(place.address, place.port, None, False, limit, wait_for_workers=False)
+    beats = with_prefix("beats", connect(place.address, place.port, timeout_s))
     try:
-        with Heartbeat(dist.PrefixStore("beats", beats), place.rank, place.size, timeout_s) as heartbeat:
-            world = Processes(place, device, prefixed, heartbeat)
+        with Heartbeat(beats, place.rank, place.size, timeout_s) as heartbeat:
+            world = Processes(place, device, shared, heartbeat)
             try:
                 yield world
             except BaseException as error:
-                world.say_failed(f"rank {place.rank} failed: {type(error).__name__}: {error}".splitlines()[0])
+                say_failed(shared, f"rank {place.rank} failed: {type(error).__name__}: {error}".splitlines()[0])
                 raise
         world.wait()
     finally:

@@ -65,6 +65,7 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callb
     kinds = [kind_of(stage) for stage in recipe.stages]
     for kind, stage in zip(kinds, recipe.stages, strict=True):
         kind.validate(stage.settings)
+    world.at("reading the data")
     names = stage_names(recipe)
     done = StageFolder.finished_before(path.absolute(), names)
     contexts = _contexts(recipe, kinds, len(done), world)
@@ -163,6 +164,7 @@ class _Running:
                 self._say(note)
             summary = job.run(place, self.listeners, self.stop)
             artifacts = data.artifacts
+            self.folder.world.at("writing the model")
             job.write_model(place, artifacts.template, artifacts.end_tokens)
             return {**summary, "data": artifacts.fingerprint, "inputs": dict(data.fingerprints)}
 
@@ -183,6 +185,7 @@ class _Running:
 
     def _built(self, number: int, data: StageData[Any], name: str) -> Job:
         if self.kinds[number].roles(self.recipe, self.recipe.stages[number].settings):
+            self.folder.world.at("loading the model")
             self._say(f"loading the model {data.context.reader.model}")
         return build_job(self.kinds[number], data, name)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 import torch
 
+from burnish.parallel.agreement import require_agreement
 from burnish.parallel.place import Place
 from burnish.parallel.processes import joined
 from burnish.recipe.read import ResolvedRecipe
@@ -33,7 +36,14 @@ def start(recipe: ResolvedRecipe, *, callbacks: Callbacks = NO_CALLBACKS) -> Run
     if place is None:
         return run(recipe, callbacks=callbacks)
     with joined(place, _own_device(recipe, place), settings.timeout_s) as world:
+        require_agreement(world, _facts(recipe))
         return run(recipe.at(world.gather(str(recipe.recipe.output))[0]), world, callbacks=callbacks)
+
+
+def _facts(recipe: ResolvedRecipe) -> dict[str, str]:
+    """Settings and versions that must be equal on all processes."""
+    versions = {f"version of {name}": version(name) for name in ("burnish", "torch", "transformers")}
+    return {**versions, **{key: str(value) for key, value in recipe.identity().items()}}
 
 
 def _own_device(recipe: ResolvedRecipe, place: Place) -> torch.device:

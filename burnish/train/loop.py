@@ -17,6 +17,8 @@ from torch import Tensor
 from burnish.errors import Interrupted
 from burnish.evaluate.evaluator import Evaluator
 from burnish.export.export import export
+from burnish.parallel.agreement import require_agreement
+from burnish.parallel.world import World
 from burnish.runs.extension import Extension
 from burnish.runs.resume import restore, save
 from burnish.runs.stage_folder import StageFolder
@@ -92,6 +94,10 @@ class Stage(Job):
         """The learner whose model is evaluated and saved."""
         return self.learners[0]
 
+    @property
+    def _world(self) -> World:
+        return self.policy.trainer.world
+
     def _state(self, seen: RunCounters) -> TrainState:
         others: dict[str, StatefulObject] = {"stopping": self.stopping, "seen": seen}
         return TrainState(self.learners, self.source, others, self.snapshots, self.fingerprints)
@@ -99,6 +105,7 @@ class Stage(Job):
     def _train(self, folder: StageFolder, listeners: Sinks, stop: StopSignal) -> None:
         policy, seen = self.policy.model, RunCounters()
         state = self._state(seen)
+        require_agreement(self._world, self.fingerprints)
         done = restore(folder, state, listeners.progress.say)
         hardware, alerts = (policy.device, policy.causal_lm.dtype), self.stopping.rule.alerts
         self.source.report_to(listeners.progress.part)
@@ -127,6 +134,7 @@ class Stage(Job):
     ) -> None:
         """Trains on the groups of a step, and records it."""
         policy = self.policy.model
+        self._world.at(f"training step {step}")
         for note in self.source.notes:
             watch.say(note)
         flops = sum(learner.num_flops(groups, step) for learner in self.learners)
@@ -166,6 +174,7 @@ class Stage(Job):
             watch.flush(step)
             if not stopping:  # after a stop signal nothing that takes long is done
                 self.source.validate()
+            self._world.at(f"writing the checkpoint of step {step}")
             calls.checkpoint(step, save(folder, state, step=step, at_most=cadence.keep_last))
             if self.callbacks.on_checkpoint is not None:
                 stopping = calls.stop.requested
@@ -183,6 +192,7 @@ class Stage(Job):
         policy = self.policy.model
         if not self.evaluators:
             return
+        self._world.at(f"evaluating after step {step}")
         with ExitStack() as stack:
             stack.enter_context(watch.evaluating())
             for learner in self.learners:

@@ -13,10 +13,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
-from torch import distributed as dist
 
 from burnish.parallel.place import Place
 from burnish.parallel.processes import joined
+from burnish.parallel.rendezvous import serve_store
 
 TIMEOUT_S = 120.0
 """After which a test's process that does not answer is lost."""
@@ -41,7 +41,7 @@ class Processes:
     """Processes that work together until the context manager `processes` ends."""
 
     def __init__(self, size: int) -> None:
-        self._store = dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+        self._store = serve_store()
         context = multiprocessing.get_context("spawn")
         pairs = [context.Pipe() for _ in range(size)]
         places = [Place(rank, size, rank, "127.0.0.1", self._store.port, True) for rank in range(size)]
