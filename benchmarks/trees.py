@@ -3,6 +3,7 @@
     python benchmarks/trees.py                     models of 1M, 15M and 100M, about a quarter of an hour on two cores
     python benchmarks/trees.py --sizes 1M          one size
     python benchmarks/trees.py --sizes 1M --cases pairs
+    python benchmarks/trees.py --earlier ../burnish-0.1.0    beside a checkout of version 0.1.0 (`earlier_trees.py`)
 
 Conversations of 6, 12 and 20 turns under a template that strips earlier thoughts, as Qwen 3's does: questions of 30
 tokens, thoughts of 200, answers of 50, so every turn is a sample of its own. And pairs of HH-RLHF that fork late, from
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -105,18 +107,18 @@ def groups_of(case: str, tokenizer: PreTrainedTokenizerBase) -> list[Group]:
         return [data[index] for index in range(len(data))]
 
 
-def make_policy(size: str) -> Model:
-    """A model with random weights."""
+def config_of(size: str) -> dict[str, int]:
+    """Configuration of a Llama."""
     settings = SIZES[size]
     heads = max(2, settings["hidden_size"] // HEAD_SIZE)
-    config = LlamaConfig(
-        **settings,
-        num_attention_heads=heads,
-        head_dim=settings["hidden_size"] // heads,
-        max_position_embeddings=POSITIONS,
-    )
+    sizes = {"num_attention_heads": heads, "head_dim": settings["hidden_size"] // heads}
+    return {**settings, **sizes, "max_position_embeddings": POSITIONS}
+
+
+def make_policy(size: str) -> Model:
+    """A model with random weights."""
     torch.manual_seed(0)
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(LlamaConfig(**config_of(size)))
     install(model)
     return Model(model.train(), tokenizer=None)
 
@@ -127,7 +129,7 @@ def measure(size: str, case: str, way: str) -> dict[str, float]:
     Args:
         size: name of a model.
         case: name of the groups.
-        way: "time" runs both ways in turn; "shared" and "alone" measure the memory of one.
+        way: "time" runs both ways in turn, "steps" the shared one; "shared" and "alone" measure the memory of one.
     """
     policy, groups = make_policy(size), groups_of(case, make_tokenizer())
     loss: Loss = preference_loss("simpo").loss if case == "pairs" else CrossEntropy()
@@ -142,9 +144,9 @@ def measure(size: str, case: str, way: str) -> dict[str, float]:
     torch.randn(2048, 2048) @ torch.randn(2048, 2048)  # memory that libraries allocate once is not the step's
     loaded = peak_memory()
     seconds: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(1 + ROUNDS[size] if way == "time" else 2):
+    for _ in range(1 + ROUNDS[size] if way in ("time", "steps") else 2):
         for name, model in models.items():
-            if way in ("time", name):
+            if way in ("time", name) or (way, name) == ("steps", "shared"):
                 began = time.perf_counter()
                 Trainer(model, optimizer).step(groups, loss, BUDGET, 1.0)
                 seconds[name].append(time.perf_counter() - began)
@@ -158,6 +160,39 @@ def child(size: str, case: str, way: str) -> dict[str, float]:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
+
+
+def texts_of(groups: Sequence[Group]) -> list[list[dict[str, list[int]]]]:
+    """The texts of each group as plain sequences: tokens, and which of the last ones are trained."""
+    return [
+        [
+            {"tokens": row.tolist(), "trainable": response.trainable[own].tolist()}
+            for response in group.responses
+            for row, own in response.rows(group.prompt)
+        ]
+        for group in groups
+    ]
+
+
+def beside_earlier(checkout: Path, sizes: Sequence[str], cases: Sequence[str]) -> None:
+    """Prints seconds of a step of an earlier version and of this one, run in turn."""
+    print("| model | rows | tokens, earlier | tokens | s, earlier | s | burnish is |\n|---|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes:
+            for case in cases:
+                file = Path(folder, "texts.json")
+                file.write_text(json.dumps(texts_of(groups_of(case, make_tokenizer()))), encoding="utf-8")
+                given = json.dumps([config_of(size), str(file), ROUNDS[size], case == "pairs"])
+                command = [sys.executable, str(Path(__file__).with_name("earlier_trees.py")), given]
+                environment = {**os.environ, "PYTHONPATH": str(checkout)}
+                done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+                earlier, found = json.loads(done.stdout.splitlines()[-1]), child(size, case, "steps")
+                seconds = statistics.median(earlier["seconds"])
+                print(
+                    f"| {size} | {case} | {earlier['tokens']:,.0f} | {found['tokens_shared']:,.0f} | {seconds:.2f} "
+                    f"| {found['seconds_shared']:.2f} | {seconds / found['seconds_shared']:.2f}× |",
+                    flush=True,
+                )
 
 
 def table(sizes: Sequence[str], cases: Sequence[str]) -> None:
@@ -184,6 +219,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--earlier", type=Path, help="a checkout of version 0.1.0, with which this one is compared")
     parser.add_argument("--measure", nargs=3, metavar=("SIZE", "CASE", "WAY"), help="one row, in this process, as JSON")
     arguments = parser.parse_args()
     if arguments.measure:
@@ -193,6 +229,9 @@ def main() -> None:
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}\n"
     )
     cases = [case for case in arguments.cases if case != "pairs" or HH.is_file()]
+    if arguments.earlier:
+        beside_earlier(arguments.earlier.absolute(), arguments.sizes, cases)
+        return
     table(arguments.sizes, cases)
 
 

@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file of results")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="sft, prefer or rl")
+    parser.add_argument("--brief", action="store_true", help="without TRL's defaults")
+    parser.add_argument("--best", help="TRL's fastest setting from an earlier search, such as 'TRL, float32, 8'")
     parser.add_argument("--contender", help=argparse.SUPPRESS)  # of a contender's own process
     given = parser.parse_args()
     from peers.image_turns import compare_images, print_table, train_images_here
@@ -53,7 +55,7 @@ def main() -> None:
             shutil.copytree(MODEL, place.model(case.size))
             write_rows(place.rows(case), case, STEPS)
             write_rows(place.rows(case, searching=True), case, SEARCH_STEPS)
-            results.append(compare_images(case, place, given.rounds))
+            results.append(compare_images(case, place, given.rounds, brief=given.brief, best=given.best))
             print_table(results[-1])
             if given.json is not None:
                 given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

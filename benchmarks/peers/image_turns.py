@@ -37,14 +37,24 @@ def train_images_here(case: Case, contender: Contender, model: Path, rows: Path)
         return train(case, contender, model, rows, run)
 
 
-def compare_images(case: Case, place: Place, rounds: int) -> dict[str, Any]:
+def compare_images(
+    case: Case, place: Place, rounds: int, *, brief: bool = False, best: str | None = None
+) -> dict[str, Any]:
     """Results of a case: seconds of a step and memory of Burnish, of TRL's fastest setting, and of its defaults.
+
+    Args:
+        case: what is trained.
+        place: where its model and rows are.
+        rounds: in which all train in turn.
+        brief: leaves TRL's defaults out.
+        best: name of TRL's fastest setting from an earlier search; None: it is searched.
 
     Raises:
         AssertionError: a contender in float32 does not compute what Burnish computes.
     """
-    best, tried = search(case, SEARCHED, place, lambda each: 1 / min(each["walls"][1:]), "steps/s")
-    rivals = (BURNISH, best, DEFAULTS)
+    chosen = [each for each in SEARCHED if best in (None, each.name)]
+    fastest, tried = search(case, chosen, place, lambda each: 1 / min(each["walls"][1:]), "steps/s")
+    rivals = (BURNISH, fastest) if brief else (BURNISH, fastest, DEFAULTS)
     found: dict[str, list[Figures]] = {rival.name: [] for rival in rivals}
     for _ in range(rounds):
         for rival in rivals:

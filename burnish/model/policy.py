@@ -187,8 +187,12 @@ class Model:
         return scores
 
     def pack(self, groups: Sequence[Group], budget: int, start: int = 0, ranks: int = 1) -> list[Microbatch]:
-        """Packs the groups for this model's route, balanced by their cost; see `packing.pack`."""
-        return pack(groups, budget, self.cost, share=self.share, start=start, ranks=ranks)
+        """Packs the groups for this model's route, balanced by their cost; see `packing.pack`. Their images are decoded
+        from now on, in the order of the microbatches."""
+        microbatches = pack(groups, budget, self.cost, share=self.share, start=start, ranks=ranks)
+        if self.vision is not None:
+            self.vision.prepare(image.medium for microbatch in microbatches for image in microbatch.media)
+        return microbatches
 
     @cached_property
     def cost(self) -> CostModel:

@@ -8,7 +8,7 @@ Axes in comments: N packed tokens, P tokens of a prompt, H hidden.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -95,6 +95,10 @@ class Vision:
             name: value.to(model.device, model.dtype if value.is_floating_point() else None)
             for name, value in found.items()
         }
+
+    def prepare(self, media: Iterable[MediaRef]) -> None:
+        """Decodes images ahead of time, in their order; see `PixelCache.prepare`."""
+        self.processing.pixels.prepare(media)
 
     def require_media(self, prompt: Tensor, media: Sequence[MediaRef]) -> None:
         """Asserts that every image token of a prompt [P] belongs to one of its images."""

@@ -23,6 +23,8 @@ from burnish.parallel.place import Place
 from burnish.parallel.rendezvous import RUN, say_failed, serve_store, with_prefix
 
 HERE = "127.0.0.1"
+_LOCAL = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+"""Processes of one machine talk over its loopback interface, which needs no name and no network."""
 GRACE_S = 10.0
 """Seconds in which the others end by themselves after a process has failed."""
 _LOOK_S = 0.05
@@ -62,7 +64,7 @@ def launch(arguments: Sequence[str], count: int) -> int:
 
 def _started(arguments: Sequence[str], place: Place) -> _Child:
     """A process in a group of its own, so that a Ctrl+C reaches it once, from this command."""
-    environment = {**os.environ, **_threads(place.size), **place.variables()}
+    environment = {**_LOCAL, **os.environ, **_threads(place.size), **place.variables()}
     said = None if place.rank == 0 else tempfile.TemporaryFile()  # noqa: SIM115  # closed with the child
     process = subprocess.Popen(
         [sys.executable, "-m", "burnish", *arguments],

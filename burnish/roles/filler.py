@@ -14,7 +14,7 @@ from torch import Tensor
 
 from burnish.data.records import Task
 from burnish.model.snapshot import Snapshot
-from burnish.parallel.world import World
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.roles.scorer import ResponseScores, Scorer
 from burnish.streams import present_streams, spread, with_stream
 from burnish.types import Group, Response, Score
@@ -65,6 +65,8 @@ class StreamFiller:
     """The score."""
     only_missing: bool = False
     """Whether groups that have the stream already keep it; False: all groups are scored."""
+    world: World = ONE_PROCESS
+    """Processes that share the groups; all give all groups and get all scores."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with the stream filled; the groups without it are packed together."""
@@ -74,7 +76,9 @@ class StreamFiller:
 
     def scores(self, groups: Sequence[Group]) -> ResponseScores:
         """Scores of the trained tokens of every response."""
-        return self.scorer.score(groups, self.kind, self.budget)
+        own = self.world.shard(groups)
+        mine = self.scorer.score(own, self.kind, self.budget) if own else []
+        return [scores for shard in self.world.gather(mine) for scores in shard]
 
     def put(self, groups: Sequence[Group], scores: ResponseScores) -> list[Group]:
         """The groups with the stream filled by these scores; 0 at tokens that are not trained."""

@@ -184,6 +184,8 @@ class _Generation:
         """Computes prompts, as many at once as `PREFILL_TOKENS` allows, in the order of their prefix tree."""
         if not numbers:
             return
+        if self.policy.vision is not None:
+            self.policy.vision.prepare(medium for number in numbers for medium in self.requests[number].media)
         shown = any(self.requests[number].media for number in numbers)
         tokens = [self.requests[number].tokens for number in numbers]
         tree = (None if shown else tree_of(tokens)) or PrefixTree.flat(len(numbers))

@@ -14,7 +14,8 @@ def same(*answers: tuple[str, str]) -> dict[str, str]:
     return {key: answer for answer, keys in answers for key in keys.split()}
 
 
-_ONE_PROCESS = "not available: a run is one process on one device today"
+_NOT_SHARDED = "not available: processes hold all weights each (burnish run … --nproc N), sharded weights come later"
+_STARTED = "not needed: burnish run … --nproc N, torchrun or accelerate launch start the processes (docs/parallel.md)"
 _NO_IMAGES = "not available: video and audio are not trained on yet"
 _PACKED = "always on: rows are packed without padding and never see each other"
 _FILLED = "not needed: microbatches are filled up to tokens_per_microbatch tokens"
@@ -100,12 +101,15 @@ MODEL: Mapping[str, str] = same(
     ("optimizer.lr_multipliers, such as {visual: 0.1}: factors of learning_rate", "vit_lr"),
     ("not needed: the image processor is the model's own", "processor_type"),
     (_NO_IMAGES, "video_max_pixels log_multimodal"),
-    (_ONE_PROCESS, "deepspeed fsdp fsdp_config fsdp_version fsdp_final_state_dict_type accelerator_config"),
-    (_ONE_PROCESS, "ddp ddp_backend ddp_timeout ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph"),
-    (_ONE_PROCESS, "ddp_find_unused_parameters local_rank world_size parallelism_config ds3_gather_for_generation"),
-    (_ONE_PROCESS, "sequence_parallel_degree sequence_parallel_size context_parallel_size tensor_parallel_size"),
-    (_ONE_PROCESS, "dp_shard_size deepspeed_autotp_size zero_hpz_partition_size use_ray use_mca save_on_each_node"),
-    (_ONE_PROCESS, "log_on_each_node nproc_per_node"),
+    (_NOT_SHARDED, "deepspeed fsdp fsdp_config fsdp_version fsdp_final_state_dict_type parallelism_config"),
+    (_NOT_SHARDED, "sequence_parallel_degree sequence_parallel_size context_parallel_size tensor_parallel_size"),
+    (_NOT_SHARDED, "dp_shard_size deepspeed_autotp_size zero_hpz_partition_size use_ray use_mca"),
+    (_NOT_SHARDED, "ds3_gather_for_generation"),
+    (_STARTED, "accelerator_config local_rank world_size nproc_per_node num_processes ddp ddp_backend"),
+    ("parallel.timeout_s", "ddp_timeout"),
+    ("not needed: gradients are summed once a step", "ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph"),
+    ("not needed: gradients are summed once a step", "ddp_find_unused_parameters"),
+    ("not needed: process 0 writes and speaks", "log_on_each_node save_on_each_node"),
     (
         "not needed: the loss of a step is divided by the step's trained tokens, however it is split",
         "average_tokens_across_devices",

@@ -125,7 +125,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "config": "write burnish keys, which lists all settings, or burnish schema",
         "settings": "write burnish keys",
         "env": "see report.html or environment.json of a run; burnish --version prints the version",
-        "launch": "write burnish run recipe.yaml: one process, without a launcher",
+        "launch": "write burnish run recipe.yaml --nproc N, or accelerate launch -m burnish run recipe.yaml",
     }
 )
 """Command of other tools → ours."""

@@ -182,7 +182,7 @@ REINFORCEMENT: Mapping[str, str] = same(
         "teacher_model_init_kwargs",
     ),
     ("not needed: a model is found by its folder or hub name", "teacher_model_type teacher_model_revision"),
-    ("not available: training is one process", "teacher_deepspeed"),
+    ("not available: each process holds the whole teacher", "teacher_deepspeed"),
     ("not needed: the command burnish distill, or a stage distill", "kd_trainer kd_online_server"),
     ("on_policy_fraction, a weight of the student's own responses (not the share of the batches)", "lmbda"),
     ("response_source: teacher", "seq_kd"),

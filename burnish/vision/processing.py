@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +21,11 @@ from burnish.types import MediaRef
 from burnish.vision.errors import image_error
 from burnish.vision.families.family import ImageText, Pixels, VisionFamily
 from burnish.vision.pictures import read_file, read_picture
+from burnish.vision.pixel_cache import PixelCache
 from burnish.vision.registry import family_of
 from burnish.vision.settings import VisionSettings
 from burnish.vision.sources import ImageFile, image_file
 
-CACHED_BYTES = 512 * 2**20
-"""Memory for pixels of images that were used last."""
 _BESIDE = ("processor_config.json", "video_preprocessor_config.json")
 """Files of transformers' processors beside that of the image processor."""
 _NOT_PIXELS = ("num_crops", "rows", "cols")
@@ -48,8 +46,11 @@ class ImageProcessing:
     folders: tuple[str, ...] = ()
     """Folders of relative paths of images, in the order in which they are looked up."""
     _texts: dict[tuple[int, int], ImageText] = field(default_factory=dict)
-    _pixels: OrderedDict[str, Pixels] = field(default_factory=OrderedDict)
-    _cached: int = 0
+    pixels: PixelCache = field(init=False)
+    """Pixels of images that were used last or are needed next."""
+
+    def __post_init__(self) -> None:
+        self.pixels = PixelCache(self._read)
 
     @classmethod
     def load(
@@ -99,11 +100,15 @@ class ImageProcessing:
             (folder / name).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_pixels": OrderedDict(), "_cached": 0}
+        return {name: value for name, value in self.__dict__.items() if name != "pixels"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        self.pixels = PixelCache(self._read)
 
     def within(self, folders: Sequence[str]) -> ImageProcessing:
         """The same for data whose relative paths of images begin at these folders, unless the settings name one."""
-        return self if self.folders else replace(self, folders=tuple(folders), _pixels=OrderedDict(), _cached=0)
+        return self if self.folders else replace(self, folders=tuple(folders))
 
     def file_of(self, source: str) -> ImageFile:
         """The file of an image of a row.
@@ -138,35 +143,23 @@ class ImageProcessing:
         Raises:
             DataError: the file is missing, or not what it was when the data set was tokenized.
         """
-        if medium.digest in self._pixels:
-            self._pixels.move_to_end(medium.digest)
-            return self._pixels[medium.digest]
+        return self.pixels.of(medium)
+
+    def _read(self, medium: MediaRef) -> Pixels:
         data = read_file(Path(medium.source))
         if hashlib.sha256(data).hexdigest() != medium.digest:
             raise image_error(
                 medium.source, "was changed after the data set was tokenized", "give the new image a name of its own"
             )
         processed = self._processed(read_picture(data, medium.source))
-        pixels = {name: value for name, value in processed.items() if name not in _NOT_PIXELS}
-        self._keep(medium.digest, pixels)
-        return pixels
+        return {name: value for name, value in processed.items() if name not in _NOT_PIXELS}
 
     def _processed(self, picture: Image.Image) -> Mapping[str, Any]:
         rows = {"return_row_col_info": True} if hasattr(self.processor, "return_row_col_info") else {}
         processed: Mapping[str, Any] = self.processor(images=[picture], return_tensors="pt", **rows)
         return processed
 
-    def _keep(self, digest: str, pixels: Pixels) -> None:
-        self._pixels[digest] = pixels
-        self._cached += _size(pixels)
-        while self._cached > CACHED_BYTES and len(self._pixels) > 1:
-            self._cached -= _size(self._pixels.popitem(last=False)[1])
-
 
 def _read_beside(place: str) -> dict[str, str]:
     files = {name: cached_file(place, name, _raise_exceptions_for_missing_entries=False) for name in _BESIDE}
     return {name: Path(file).read_text(encoding="utf-8") for name, file in files.items() if file is not None}
-
-
-def _size(pixels: Pixels) -> int:
-    return sum(tensor.nbytes for tensor in pixels.values())

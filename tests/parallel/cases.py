@@ -1,13 +1,18 @@
-"""Methods and adapters for which the law of parallel training is shown."""
+"""Methods, layouts and adapters for which the law of parallel training is shown, and the folder that they need."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+from tests.stages.small import write_world
+from tests.vision.small import FAMILIES, rows_of
 
 _SUPERVISED = {"sequences_per_step": 6, "tokens_per_microbatch": 60}
 _PAIRS = {"sequences_per_step": 8, "tokens_per_microbatch": 400}
 _ROLLOUTS = {"groups_per_step": 4, "responses_per_prompt": 3, "tokens_per_microbatch": 60, "reward_workers": 1}
+_IMAGES = {"model": "{folder}/vision", "vision": {"tower": "trained"}, "tokens_per_microbatch": 200}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sft": ("sft", _SUPERVISED),
     "dpo": ("prefer", {**_PAIRS, "loss": "dpo"}),
@@ -28,5 +33,24 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
         },
     ),
 }
-"""Name → stage, and its settings."""
+"""Name → stage, and its settings; ``{folder}`` in a path is the folder of `write_cases`."""
+LAYOUTS: Mapping[str, int] = {"data=2": 2, "data=4": 4}
+"""Name → number of processes."""
 ADAPTERS: Mapping[str, Mapping[str, Any]] = {"full": {}, "lora": {"adapter": {"kind": "lora"}}}
+
+
+def write_cases(folder: Path) -> Path:
+    """Writes rows and models of all cases."""
+    write_world(folder)
+    FAMILIES[0].write(folder / "vision")
+    (folder / "images").mkdir()
+    for kind in ("sft", "pairs", "tasks"):
+        rows_of(kind, folder / "images", count=24)
+    return folder
+
+
+def settings_of(method: str, adapter: str, folder: Path) -> tuple[str, dict[str, Any]]:
+    """Stage and settings of a case."""
+    stage, settings = METHODS[method]
+    placed = {key: value.format(folder=folder) if isinstance(value, str) else value for key, value in settings.items()}
+    return stage, {**placed, **ADAPTERS[adapter]}

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from burnish.parallel.world import ONE_PROCESS
-from tests.parallel.cases import ADAPTERS, METHODS
+from tests.parallel.cases import ADAPTERS, LAYOUTS, METHODS, settings_of, write_cases
 from tests.parallel.gradients import FirstStep, first_step, furthest
 from tests.parallel.group import Processes, processes
-from tests.parallel.work import collective_values
-from tests.stages.small import write_world
+from tests.parallel.work import bytes_summed, collective_values
 
 BOUND = 1e-10
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_world(tmp_path_factory.mktemp("world"))
+    return write_cases(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,11 @@ def groups() -> Iterator[dict[int, Processes]]:
 def case(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any], FirstStep]:
     """Stage, settings, and what one process gets."""
     method, adapter = request.param
-    stage, settings = METHODS[method]
-    settings = {**settings, **ADAPTERS[adapter]}
+    stage, settings = settings_of(method, adapter, folder)
     return stage, settings, first_step(ONE_PROCESS, folder, stage, settings)
 
 
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", LAYOUTS.values(), ids=LAYOUTS)
 def test_gradients_are_those_of_one_process(
     groups: dict[int, Processes], folder: Path, case: tuple[str, dict[str, Any], FirstStep], size: int
 ) -> None:
@@ -49,6 +48,8 @@ def test_gradients_are_those_of_one_process(
     for found in ranks:
         assert furthest(found, alone) <= BOUND
         assert found.metrics == pytest.approx(alone.metrics, rel=1e-9, abs=1e-9)
+        assert found.metrics == ranks[0].metrics, "every rank reports the same bits"
+        assert all(torch.equal(each, ranks[0].gradients[name]) for name, each in found.gradients.items())
         assert found.num_backwards < sum(rank.num_backwards for rank in ranks), "they share the microbatches"
 
 
@@ -61,3 +62,10 @@ def test_what_processes_say_to_each_other(groups: dict[int, Processes]) -> None:
             assert found["sums"] == {"all": float(size), "main": 7.0}
             assert found["gradients"] == [[float(size)], [3.0], None]
             assert found["shards"] == list(range(7))
+
+
+def test_a_step_sends_each_gradient_once(groups: dict[int, Processes]) -> None:
+    """Four bytes for each weight, and as much for each tensor: whether anybody has its gradient."""
+    sizes = (3_000_000, 7_000_000, 1, 12)
+    for sent in groups[2](bytes_summed, sizes):
+        assert sent == 4 * (sum(sizes) + len(sizes))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch import distributed as dist
 
 from burnish.parallel.world import World
 
@@ -27,3 +30,21 @@ def collective_values(world: World) -> dict[str, Any]:
         "gradients": [None if each.grad is None else each.grad.tolist() for each in parameters],
         "shards": [item for shard in world.gather(list(world.shard(range(7)))) for item in shard],
     }
+
+
+def bytes_summed(world: World, sizes: Sequence[int]) -> int:
+    """Bytes that the sum of gradients of float32 weights with so many numbers gives to all_reduce."""
+    parameters = [nn.Parameter(torch.zeros(size)) for size in sizes]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    sent: list[int] = []
+    original = dist.all_reduce
+
+    def counted(tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+        sent.append(tensor.nbytes)
+        return original(tensor, *arguments, **options)
+
+    with mock.patch.object(dist, "all_reduce", counted):
+        world.sum_gradients(parameters)
+    assert all(bool((parameter.grad == world.size).all()) for parameter in parameters)
+    return sum(sent)

@@ -40,6 +40,7 @@ from burnish.watch.journal_lines import read_metrics, read_samples
 from burnish.watch.report import read_stages
 from tests.families import without_rounding
 from tests.interrupting import interrupted_at
+from tests.vision.small import FAMILIES, rows_of
 
 TESTS = Path(__file__).parents[1]
 PAGE = (TESTS.parent / "docs" / "stages.md").read_text(encoding="utf-8")
@@ -94,8 +95,12 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "ActorCritic": {"data": "train.jsonl", "eval_data": "test.jsonl", **ROLLOUTS},
 }
 """Name of a stage → settings of a small one; paths are in the world's folder."""
+IMAGES = {"sft, images": "sft", "prefer, images": "prefer", "reward, images": "reward", "rl, images": "rl"}
+"""Name of a case → the stage that trains a vision-language model on rows with images."""
+_SPLITS = {"data": "images", "eval_data": "images-test"}
+_IMAGE_FILES = {"sft": "sft", "prefer": "pairs", "reward": "pairs", "rl": "tasks"}
 SHARED = {"max_steps": 4, "checkpoint_every": 1, "eval_every": 2, "learning_rate": 1e-2, "max_length": 200}
-STAGES = pytest.mark.parametrize("name", SETTINGS)
+STAGES = pytest.mark.parametrize("name", [*SETTINGS, *IMAGES])
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,21 @@ class World:
     runs: dict[str, Path]
 
     def settings(self, name: str) -> dict[str, Any]:
+        if name in IMAGES:
+            kind = _IMAGE_FILES[IMAGES[name]]
+            rows = {key: str(self.folder / split / f"{kind}.jsonl") for key, split in _SPLITS.items()}
+            return {**SHARED, **SETTINGS[IMAGES[name]], **rows, "add_tokens": []}
         files = ("data", "eval_data", "teacher", "teacher_model")
         given = {key: str(self.folder / value) if key in files else value for key, value in SETTINGS[name].items()}
         return {**SHARED, **given}
 
     def recipe(self, path: Path, name: str, **settings: Any) -> Path:
-        written = str(self.folder / OUTSIDE[name]) if name in OUTSIDE else name
+        written = str(self.folder / OUTSIDE[name]) if name in OUTSIDE else IMAGES.get(name, name)
         stage = {written: {**self.settings(name), **settings}}
-        path.write_text(yaml.safe_dump({"model": str(self.folder / "model"), "stages": [stage]}))
+        model = {"model": str(self.folder / "model")}
+        if name in IMAGES:
+            model = {"model": str(self.folder / "vision"), "vision": {"tower": "trained"}}
+        path.write_text(yaml.safe_dump({**model, "stages": [stage]}))
         return path
 
     def whole(self, name: str) -> Path:
@@ -129,6 +141,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     write_untrained(folder / "model", hidden_size=32, layers=1)
     write_untrained(folder / "teacher", hidden_size=32, layers=2)
+    FAMILIES[0].write(folder / "vision")
+    for split, count in (("images", 24), ("images-test", 6)):
+        (folder / split).mkdir()
+        for kind in set(_IMAGE_FILES.values()):
+            rows_of(kind, folder / split, count)
     write_rows(folder / "train.jsonl", generate(seed=1, count=30))
     write_rows(folder / "test.jsonl", generate(seed=2, count=6))
     write_rows(folder / "pairs.jsonl", builtin_rows("preferences", count=24))
@@ -231,15 +248,15 @@ def test_a_run_leaves_a_whole_folder(world: World, name: str) -> None:
         path.name for path in run.iterdir()
     }
     lines = metrics(run)
-    assert {line["stage"] for line in lines} == {name}
+    assert {line["stage"] for line in lines} == {IMAGES.get(name, name)}
     assert [line["step"] for line in lines if "train/loss" in line] == [1, 2, 3, 4]
     assert {line["step"] for line in lines if any(key.startswith("eval/") for key in line)} == {0, 2, 4}
     assert json.loads((run / "finished.json").read_text())["steps"] == 4
     [reported] = read_stages(run)
-    assert reported.name == name
+    assert reported.name == IMAGES.get(name, name)
     assert reported.headlines, "a metric stands at the top of the stage"
     report = (run / "report.html").read_text()
-    assert name in report
+    assert IMAGES.get(name, name) in report
     assert all(headline.value in report for headline in reported.headlines)
 
 
@@ -307,7 +324,7 @@ def gradient(learner: Learner, groups: list[Group], budget: int) -> dict[str, Te
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name == "Distil" else pytest.mark.slow) for name in SETTINGS]
+    "name", [pytest.param(name, marks=() if name == "Distil" else pytest.mark.slow) for name in [*SETTINGS, *IMAGES]]
 )
 def test_the_checks_pass(world: World, tmp_path: Path, name: str) -> None:
     recipe = world.recipe(tmp_path / "r.yaml", name)

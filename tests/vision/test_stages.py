@@ -23,7 +23,7 @@ from burnish.sampling.params import SamplingParams
 from tests.interrupting import interrupted_at
 from tests.vision.equality import scored
 from tests.vision.groups import group_of, plain_logprobs
-from tests.vision.small import FAMILIES, SmallFamily, write_picture
+from tests.vision.small import FAMILIES, SmallFamily, rows_of, write_picture
 from tests.vision.test_equality import EACH_FAMILY
 
 SMALL = {"sequences_per_step": 4, "learning_rate": 1e-2, "max_steps": 4}
@@ -33,31 +33,6 @@ SMALL = {"sequences_per_step": 4, "learning_rate": 1e-2, "max_steps": 4}
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BURNISH_CACHE", str(tmp_path / "cache"))
     return tmp_path
-
-
-def rows_of(kind: str, folder: Path, count: int = 12) -> Path:
-    """Rows with images by relative paths, in the form of LLaMA-Factory; every third has none."""
-    rows: list[dict[str, Any]] = []
-    for number in range(count):
-        name = write_picture(folder, number % 5, 40, 24 + 8 * (number % 2)).name
-        images = {"images": [name]} if number % 3 else {}
-        asked = f"{'<image>' if images else ''}What is {number % 4}?"
-        user, answer = {"role": "user", "content": asked}, {"role": "assistant", "content": f"It is {number % 3}"}
-        rows.append(
-            {
-                "sft": {"messages": [user, answer], **images},
-                "pairs": {
-                    "prompt": [user],
-                    "chosen": [answer],
-                    "rejected": [{"role": "assistant", "content": "no"}],
-                    **images,
-                },
-                "tasks": {"question": asked, "answer": "It is 1", **images},
-            }[kind]
-        )
-    path = folder / f"{kind}.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
 
 
 def changed(before: Path, after: Path) -> set[str]:

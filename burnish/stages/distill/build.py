@@ -21,7 +21,7 @@ from burnish.losses.scaled import Scaled
 from burnish.losses.weighted_sum import Weighted, WeightedSum
 from burnish.model.policy import Model
 from burnish.recipe.recipe import Recipe
-from burnish.roles.filler import Filler
+from burnish.roles.filler import Filler, dealt_filler
 from burnish.sources.base import Source
 from burnish.sources.filled import FilledSource
 from burnish.sources.rows import RowSource
@@ -111,7 +111,7 @@ class Distill(OnPolicy[DistillSettings, DistillData]):
             max_steps=settings.max_steps,
         )
         parts = StageParts(
-            source if given.filler is None else FilledSource(source, [given.filler]),
+            source if given.filler is None else FilledSource(source, [dealt_filler(given.filler, data.context.world)]),
             self.learning(settings).loss,
             [*policy_evaluators(self.rolling(data, policy)), *extras.evaluators],
             {**extras.fingerprints, **given.fingerprints, "the rewards": data.rewards_identity},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
+from burnish.parallel.world import ONE_PROCESS
 from burnish.roles.filler import FollowingGroups, StreamFiller
 from burnish.roles.precomputed import BUDGET, Rows, computed, identity, stored
 from burnish.roles.scorer import LiveScorer, Scorer, SnapshotScorer
@@ -60,7 +61,7 @@ def with_reference(data: SupervisedData[PreferSettings], policy: Model, referenc
     if not settings.has_reference:
         return ReferencedData(data.feed, held_out)
     # The live weights are those of the reference until the first step, and need no copy.
-    at_start = StreamFiller(LiveScorer(reference), STREAM, data.tokens_per_microbatch)
+    at_start = StreamFiller(LiveScorer(reference), STREAM, data.tokens_per_microbatch, world=context.world)
     if settings.reference_rule == "online":
         return _online(data, policy, reference, held_out, at_start)
     return _precomputed(data, policy, reference, held_out, at_start)
@@ -90,7 +91,9 @@ def _precomputed(
     fingerprint = identity(reference, data.feed.preparation.identity)
     progress, filler = count_on_terminal("rows under the reference"), replace(at_start, budget=BUDGET)
     if settings.reference_rule == "precomputed":
-        values, note = stored(filler, prepared.draws, fingerprint, reference.causal_lm.dtype, progress)
+        # One process computes under the lock of the cache's entry, and the others read: none may wait for another.
+        alone = replace(filler, world=ONE_PROCESS)
+        values, note = stored(alone, prepared.draws, fingerprint, reference.causal_lm.dtype, progress)
     else:
         values, note = computed(filler, prepared.draws, progress), "the reference is computed once"
     later = None
