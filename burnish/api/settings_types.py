@@ -306,6 +306,15 @@ class OptimizerOptionsDict(TypedDict, total=False):
     """Factor of the learning rate from each layer to the layer below it, such as 0.9; null: equal rates."""
 
 
+class ParallelDict(TypedDict, total=False):
+    """Several processes that train together (docs/parallel.md)."""
+
+    data: Data | None
+    """Processes that hold all weights each and share the rows of a step; auto: all that were started."""
+    timeout_s: float
+    """Seconds after which a process that does not answer counts as lost, and the run ends with its name."""
+
+
 class PolicyGradientSettingsDict(TypedDict, total=False):
     """Settings of the policy gradient; null: those of the algorithm."""
 
@@ -602,6 +611,8 @@ class RecipeKeywords(CallbackKeywords, total=False):
     """Seed of the order of the data, of initialization and of sampling."""
     device: Literal["auto", "cpu", "cuda"]
     """Device: auto (CUDA if available), cpu or cuda."""
+    parallel: ParallelDict
+    """Processes that train together."""
     trackers: Sequence[Literal["tensorboard", "wandb", "trackio"]]
     """Experiment trackers: tensorboard, wandb, trackio; each needs the extra of its name. []: none."""
     project: str
