@@ -138,9 +138,10 @@ FAULTS = {
     "error": "RuntimeError: out of coffee",
     "exit": "rank {} ended with the status 7",
     "SIGKILL": "rank {} was ended by SIGKILL",
-    "SIGSTOP": f"rank {{}} has not answered for {TIMEOUT_S:.0f} s; it was last training step",
+    "SIGSTOP": f"rank {{}} has not answered for {TIMEOUT_S:.0f} s; it was last ",
 }
-"""What happens to a process → words of the run's error."""
+"""What happens to a process → words of the run's error. A process that is stopped within 0.1 s of a new phase has told
+of the one before, so the phase is not always that of its last step."""
 _QUICK = [("SIGKILL", 1), ("SIGSTOP", 1)]
 _ALL = [(fault, rank) for fault in FAULTS for rank in (0, 1)]
 

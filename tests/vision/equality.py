@@ -87,4 +87,4 @@ def difference(small: SmallFamily, folder: Path, route: Route, budget: int, patc
     found = gradients(policy, (ours * weights).sum())
     apart, worst = furthest(found, wanted)
     tower = max(float(each.abs().max()) for name, each in found.items() if "vis" in name)
-    return Difference(float((ours - plain).abs().max()), apart, worst, tower)
+    return Difference(float((ours - plain).detach().abs().max()), apart, worst, tower)
