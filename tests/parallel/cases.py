@@ -13,6 +13,12 @@ _SUPERVISED = {"sequences_per_step": 6, "tokens_per_microbatch": 60}
 _PAIRS = {"sequences_per_step": 8, "tokens_per_microbatch": 400}
 _ROLLOUTS = {"groups_per_step": 4, "responses_per_prompt": 3, "tokens_per_microbatch": 60, "reward_workers": 1}
 _IMAGES = {"model": "{folder}/vision", "vision": {"tower": "trained"}, "tokens_per_microbatch": 200}
+_IMAGES = {
+    "model": "{folder}/vision",
+    "vision": {"tower": "trained"},
+    "eval_data": None,
+    "tokens_per_microbatch": 200,
+}
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sft": ("sft", _SUPERVISED),
     "dpo": ("prefer", {**_PAIRS, "loss": "dpo"}),
@@ -31,6 +37,12 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
             "loss": "full",
             "divergence": "jsd",
         },
+    ),
+    "sft, images": ("sft", {**_SUPERVISED, **_IMAGES, "data": "{folder}/images/sft.jsonl"}),
+    "dpo, images": ("prefer", {**_PAIRS, **_IMAGES, "data": "{folder}/images/pairs.jsonl"}),
+    "grpo, images": (
+        "rl",
+        {**_ROLLOUTS, **_IMAGES, "data": "{folder}/images/tasks.jsonl", "algorithm": "grpo"},
     ),
 }
 """Name → stage, and its settings; ``{folder}`` in a path is the folder of `write_cases`."""
