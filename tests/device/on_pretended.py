@@ -97,9 +97,9 @@ def on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
 def real(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function, computing with real tensors also where fake ones are made."""
 
-    def call(*arguments: Any) -> Any:
+    def call(*arguments: Any, **options: Any) -> Any:
         with unset_fake_temporarily():
-            return function(*arguments)
+            return function(*arguments, **options)
 
     return call
 

@@ -44,8 +44,13 @@ HERE = {
         "distill.groups_per_step": "4",
         "distill.max_new_tokens": "8",
     },
-    "vision-sft-qwen": {**VISION, "sft.data": "builtin:shapes", "sft.chat_template": "chatml"},
-    "vision-prefer-qwen": {**VISION, "prefer.data": "builtin:shapes-preferences", "prefer.chat_template": "chatml"},
+    "vision-sft-qwen": {**VISION, "sft.data": "builtin:shapes", "sft.chat_template": "chatml", "sft.max_length": "512"},
+    "vision-prefer-qwen": {
+        **VISION,
+        "prefer.data": "builtin:shapes-preferences",
+        "prefer.chat_template": "chatml",
+        "prefer.max_length": "512",
+    },
     "vision-rl-qwen": {
         **VISION,
         "rl.data": "builtin:shapes-counting",
@@ -95,6 +100,8 @@ def test_three_steps(name: str, tmp_path: Path) -> None:
         changes |= {f"{stage}.{key}": "null" for key in ("epochs", "eval_data", "eval_every")}
         changes[f"{stage}.max_steps"] = "3"
     for stage, written in zip(stages, yaml.safe_load(path.read_text())["stages"], strict=True):
+        if any("eval_share" in settings for settings in written.values()):
+            changes[f"{stage}.eval_share"] = "null"
         if any("generations" in (settings.get("evaluation") or {}) for settings in written.values()):
             changes[f"{stage}.evaluation"] = "{}"  # it needs the held-out rows
         if any(settings.get("response_source", "student") != "student" for settings in written.values()):

@@ -114,7 +114,8 @@ class World:
         if name in IMAGES:
             kind = _IMAGE_FILES[IMAGES[name]]
             rows = {key: str(self.folder / split / f"{kind}.jsonl") for key, split in _SPLITS.items()}
-            return {**SHARED, **SETTINGS[IMAGES[name]], **rows, "add_tokens": []}
+            given = {key: value for key, value in SETTINGS[IMAGES[name]].items() if key != "add_tokens"}
+            return {**SHARED, **given, **rows}
         files = ("data", "eval_data", "teacher", "teacher_model")
         given = {key: str(self.folder / value) if key in files else value for key, value in SETTINGS[name].items()}
         return {**SHARED, **given}
