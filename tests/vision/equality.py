@@ -71,9 +71,22 @@ def furthest(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[float
     )
 
 
-def difference(small: SmallFamily, folder: Path, route: Route, budget: int, patch: pytest.MonkeyPatch) -> Difference:
-    """Differences of `ROWS` on a route, packed by this budget (or what the longest sequence needs)."""
-    policy = policy_of(small, folder, route, patch)
+def difference(
+    small: SmallFamily,
+    folder: Path,
+    route: Route,
+    budget: int,
+    patch: pytest.MonkeyPatch,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float64,
+) -> Difference:
+    """Differences of `ROWS` on a route, packed by this budget (or what the longest sequence needs).
+
+    Args:
+        device: None: the CPU.
+    """
+    policy = policy_of(small, folder, route, patch, device=device, dtype=dtype)
     groups = groups_of(policy, folder)
     longest = max(len(group.prompt) + len(r.tokens) for group in groups for r in group.responses)
     ours = scored(policy, groups, max(budget, longest))
