@@ -30,14 +30,15 @@ def rows() -> list[list[str]]:
     found = []
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
         folder = write_cases(Path(place))
-        groups = {name: stack.enter_context(processes(size)) for name, size in LAYOUTS.items()}
+        sizes = {mesh.size for mesh in LAYOUTS.values()}
+        groups = {size: stack.enter_context(processes(size)) for size in sorted(sizes)}
         for method in METHODS:
             cells = [method]
             for adapter in ADAPTERS:
                 stage, settings = settings_of(method, adapter, folder)
                 alone = first_step(ONE_PROCESS, folder, stage, settings)
-                for group in groups.values():
-                    ranks = group(first_step, folder, stage, settings)
+                for mesh in LAYOUTS.values():
+                    ranks = groups[mesh.size](first_step, folder, stage, settings, mesh=mesh)
                     cells.append(f"{max(furthest(rank, alone) for rank in ranks):.0e}")
             print("\t".join(cells), flush=True)
             found.append(cells)

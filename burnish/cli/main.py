@@ -187,7 +187,7 @@ def _run(recipe: ResolvedRecipe, *, fresh: bool, count: int = 1) -> None:
 
     placed, place = in_own_folder(recipe, fresh=fresh), Place.from_environment()
     if count > 1 and place is None:
-        recipe.recipe.parallel.require_size(count)
+        recipe.recipe.parallel.mesh(count)
         from burnish.parallel.launch import arguments_of_children, launch
 
         raise typer.Exit(launch(arguments_of_children(sys.argv[1:], str(placed.recipe.output)), count))

@@ -37,11 +37,11 @@ class GenerationEval:
     def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """Accuracy, and every answer as a sample."""
         self.sampler.publish(policy, EVALUATED)
-        params, mine = SamplingParams(self.max_new_tokens, temperature=0.0), self.world.shard(self.prompts)
+        params, mine = SamplingParams(self.max_new_tokens, temperature=0.0), self.world.share(self.prompts)
         answered = sample_answers(
             self.sampler, policy.tokenizer, mine, match=self.match, params=params, on_part=on_part
         )
-        result = Accuracy.of([answer for answers in self.world.gather(answered) for answer in answers])
+        result = Accuracy.of([answer for answers in self.world.gather_shares(answered) for answer in answers])
         samples = [
             EvalSample(answered.row, answered.message_text, answered.response, answered.reference, answered.correct)
             for answered in result.samples

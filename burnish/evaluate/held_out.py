@@ -72,10 +72,13 @@ def held_out_loss(
         packed = policy.pack(trained, budget, start)
         alone, rest = ([], packed) if loss.scope is Scope.STEP else divide(packed, loss.scope)
         joined += rest
-        for number, microbatch in enumerate(own := world.shard(alone)):
+        own, others = world.share_evenly(alone)
+        for number, microbatch in enumerate(own):
             on_part("held-out rows", start + len(block) * number // len(own), len(rows))
             output = evaluate_loss(policy, microbatch.to(policy.device), loss, denominators)
             add(sums, reported(output, sum_terms(output, denominators), denominators))
+        for microbatch in others:
+            policy.score(microbatch.to(policy.device), loss.needs)
     sums = world.sum(sums)
     if joined:
         output = loss(*score_joined(policy, joined, loss.needs, world))

@@ -47,9 +47,9 @@ class RewardEval:
             RunError: the code of a reward fails on every response.
         """
         self.worker.publish(EVALUATED)
-        mine = self.world.shard(self.prompts)
+        mine = self.world.share(self.prompts)
         rollouts = self.worker(mine, 1, rng_keys=[prompt.row for prompt in mine], on_part=on_part)
-        graded = [answered for answers in self.world.gather(rollouts.groups) for answered in answers]
+        graded = [answered for answers in self.world.gather_shares(rollouts.groups) for answered in answers]
         require_working_rewards(graded)
         verdicts = [verdict for answered in graded for verdict in answered.verdicts]
         lengths = [float(len(answered.group.responses[0].tokens)) for answered in graded]

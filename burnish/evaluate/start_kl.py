@@ -88,10 +88,11 @@ class StartKL:
             world: processes that share the prompts.
         """
         whole = replace(params, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0)
-        requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in world.shard(prompts)]
+        requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in world.share(prompts)]
         sampler.publish(policy, EVALUATED)
-        groups = sampler.sample(requests, 1, whole, step=START)
-        return cls(groups, LiveScorer(policy).score(groups, Score.LOGPROB, budget), budget, world)
+        shares = world.gather_shares(sampler.sample(requests, 1, whole, step=START))
+        groups = [group for share in shares for group in share]
+        return cls(groups, LiveScorer(policy).score(groups, Score.LOGPROB, budget, world), budget, world)
 
     def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """The mean over all tokens, nats per token, and the mean over responses of the sum over their tokens, nats.
@@ -99,10 +100,9 @@ class StartKL:
         The second is unbiased for the KL of responses (cut at max_new_tokens); the first is a ratio of two means, whose
         bias vanishes with the number of responses.
         """
-        now = LiveScorer(policy).score(self.groups, Score.LOGPROB, self.budget)
+        now = LiveScorer(policy).score(self.groups, Score.LOGPROB, self.budget, self.world)
         pairs = [pair for groups in zip(now, self.start_logprobs, strict=True) for pair in zip(*groups, strict=True)]
         terms = [kl_terms(logprobs.double() - start.double()) for logprobs, start in pairs]
-        mine = [(float(of_response.sum()), len(of_response)) for of_response in terms]
-        responses = [response for part in self.world.gather(mine) for response in part]
+        responses = [(float(of_response.sum()), len(of_response)) for of_response in terms]
         total, tokens = math.fsum(kl for kl, _ in responses), sum(length for _, length in responses)
         return EvalResult({"start_kl": total / tokens, "start_kl_per_response": total / len(responses)})

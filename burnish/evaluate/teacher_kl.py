@@ -51,13 +51,13 @@ class TeacherKL:
 
     def evaluate(self, policy: Model, on_part: OnPart = no_report) -> EvalResult:
         """Means over the trained tokens of all responses. Across tokenizers, tokens in no run add 0."""
-        mine = self.world.shard(self.prompts)
+        mine = self.world.share(self.prompts)
         self.sampler.publish(policy, EVALUATED)
         requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in mine]
         groups = self.sampler.sample(requests, 1, self.params, step=_STEP)
         groups = self.teacher([with_task(g, p.task) for g, p in zip(groups, mine, strict=True)])
         sums = _sampled(groups) if self.comparison is None else self._compared(policy, groups, self.comparison)
-        gathered = [part for shard in self.world.gather([sums]) for part in shard]
+        gathered = [part for shard in self.world.gather_shares([sums]) for part in shard]
         tokens = sum(part["tokens"] for part in gathered)
         if not tokens:
             return EvalResult({})

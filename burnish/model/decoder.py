@@ -14,3 +14,9 @@ def decoder_of(model: PreTrainedModel) -> nn.Module:
         return decoder
     parts = [part for part in model.children() if isinstance(part, PreTrainedModel)]
     return parts[0] if len(parts) == 1 else model
+
+
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers of the decoder, in their order: those that transformers keeps on one device each."""
+    names = set(model._no_split_modules or ())
+    return [module for module in decoder_of(model).modules() if type(module).__name__ in names]

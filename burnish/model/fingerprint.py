@@ -9,6 +9,7 @@ from torch import Tensor
 
 from burnish.model.policy import Model
 from burnish.model.quantization import scales
+from burnish.parallel.part import own_tensor
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """Integer type by bytes per number."""
@@ -30,7 +31,8 @@ def _fingerprint(policy: Model, *, trained: bool) -> str:
     digest = hashlib.sha256(policy.causal_lm.config.to_json_string().encode())
     for name, parameter in policy.named_parameters():
         if trained or not parameter.requires_grad:
-            digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype} {_weighted_bits(parameter)}".encode())
+            whole = policy.placement.part(name).whole(own_tensor(parameter))
+            digest.update(f"{name} {tuple(whole.shape)} {whole.dtype} {_weighted_bits(whole)}".encode())
     for name, tensor in (*policy.model.named_buffers(), *scales(policy.model)):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype} {_weighted_bits(tensor)}".encode())
     return digest.hexdigest()

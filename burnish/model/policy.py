@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +38,8 @@ from burnish.model.value_head import (
 )
 from burnish.model.vision import Vision
 from burnish.packing import pack, whole_parts
+from burnish.parallel.part import own_tensor
+from burnish.parallel.placement import PLACED, Placement
 from burnish.types import VALUE_SCORES, Group, MediaRef, Microbatch, PlacedImage, Score, TokenScores
 
 
@@ -64,6 +66,8 @@ class Model:
     """A value head of the adapter's own, [1, H]; None: values are those of a reward model, if it is one."""
     vision: Vision | None = None
     """Images of prompts; None: prompts are text."""
+    placement: Placement = PLACED
+    """Where its weights are, of several processes that divide them."""
 
     @property
     def causal_lm(self) -> PreTrainedModel:
@@ -72,17 +76,33 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return self.causal_lm.device
+        return self.placement.device or self.causal_lm.device
+
+    @property
+    def head(self) -> Head:
+        """The output head. A reward model has none. Weights that are gathered to compute are whole in a computation
+        alone, see `Placement.compute`."""
+        return self._read_head() if self.placement.gathers else self._kept_head
 
     @cached_property
-    def head(self) -> Head:
-        """The output head, read once, since training changes its weights in place. A reward model has none."""
+    def _kept_head(self) -> Head:
+        """The output head, read once, since training changes its weights in place."""
+        return self._read_head()
+
+    def _read_head(self) -> Head:
         with self.adapter_active():
             return read_head(self.causal_lm)
 
-    @cached_property
+    @property
     def value_head(self) -> ValueHead:
-        """The value head: the adapter's own, or that of a reward model in place of `head`; read once."""
+        """The value head: the adapter's own, or that of a reward model in place of `head`."""
+        return self._read_value_head() if self.placement.gathers else self._kept_value_head
+
+    @cached_property
+    def _kept_value_head(self) -> ValueHead:
+        return self._read_value_head()
+
+    def _read_value_head(self) -> ValueHead:
         if self.critic_head is not None:
             return ValueHead.of(self.critic_head)
         with self.adapter_active():
@@ -131,17 +151,31 @@ class Model:
             layout: visibility.
             media: images among the tokens; those of microbatches and prefills.
         """
-        if not media:
+        if not media and (self.vision is None or not self.placement.gathers):
             return self._decode(input_ids=tokens[None], position_ids=positions[None], layout=layout)
         assert self.vision is not None, "a model that gets images has a vision tower"
+        embedded = self._embedded(tokens, media)
+        if not media:
+            return self._decode(inputs_embeds=embedded[None], position_ids=positions[None], layout=layout)
         assert not isinstance(layout, Decoding), "images are in prompts"
-        with self.adapter_active():
-            embedded = self.vision.embeddings(self.causal_lm, tokens, media)
         bare = layout.layout if isinstance(layout, Prefill) else layout
         positions, bare = self.vision.positions(self.causal_lm, bare, media)
         shown = replace(layout, layout=bare) if isinstance(layout, Prefill) else bare
         position_ids = positions[None] if positions.dim() == 1 else positions[:, None]
         return self._decode(inputs_embeds=embedded[None], position_ids=position_ids, layout=shown)
+
+    def _embedded(self, tokens: Tensor, media: Sequence[PlacedImage]) -> Tensor:
+        """[N, H], embeddings of tokens and images. If weights are gathered they always require a gradient, since FSDP2
+        orders its sums by that, and another process may have no image."""
+        with self.adapter_active():
+            if media:
+                assert self.vision is not None, "a model that gets images has a vision tower"
+                embedded = self.vision.embeddings(self.causal_lm, tokens, media)
+            else:
+                embedded = self.causal_lm.get_input_embeddings()(tokens)
+        if self.placement.gathers and torch.is_grad_enabled() and not embedded.requires_grad:
+            embedded.requires_grad_()
+        return embedded
 
     def position_shift(self, prompt: Tensor, media: Sequence[MediaRef]) -> int:
         """What the positions of a response have more than their indices, after a prompt [P] with images."""
@@ -162,6 +196,17 @@ class Model:
         coefficients: Mapping[Score, Tensor] | None = None,
     ) -> TokenScores:
         """Scores of the trained tokens, by one forward; see `scoring.score`, and `value_head` for values."""
+
+        def work() -> dict[str, Tensor]:
+            scores = self._score(microbatch, needs, coefficients)
+            found = {field.name: getattr(scores, field.name) for field in fields(scores)}
+            return {name: value for name, value in found.items() if value is not None}
+
+        return TokenScores(**self.placement.compute(work))
+
+    def _score(
+        self, microbatch: Microbatch, needs: Collection[Score], coefficients: Mapping[Score, Tensor] | None
+    ) -> TokenScores:
         hidden = self.hidden(microbatch)
         token_scores = [kind for kind in needs if kind not in VALUE_SCORES]
         scores = TokenScores()
@@ -219,6 +264,10 @@ class Model:
         yield from self.model.named_parameters()
         if self.critic_head is not None:
             yield from ((f"critic_head.{name}", p) for name, p in self.critic_head.named_parameters())
+
+    def trained_pieces(self) -> Iterator[tuple[str, Tensor]]:
+        """Name and numbers of every trained weight that are on this process, in its memory."""
+        return ((name, own_tensor(parameter)) for name, parameter in self.trained_parameters())
 
     def trained_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Name and parameter of every trained weight; of several adapters on the base, those of this model's own."""

@@ -26,7 +26,7 @@ class Snapshot:
         self.policy = policy
         self.version = 0
         """Number of changes of the weights."""
-        self._weights = {name: parameter.detach().clone() for name, parameter in policy.trained_parameters()}
+        self._weights = {name: piece.detach().clone() for name, piece in policy.trained_pieces()}
         self._averages: dict[str, Tensor] = {}
         """Float32 averages of 16-bit weights after a soft update; `_weights` has them rounded."""
         self._followed: Mapping[str, Tensor] = {}
@@ -38,7 +38,11 @@ class Snapshot:
     @contextmanager
     def in_place(self) -> Iterator[Model]:
         """Context manager that gives the policy with the snapshot's weights. Nothing is copied: parameters point to
-        them."""
+        them. Sharded ones are copied, piece by piece, since FSDP2 keeps pointers to its pieces."""
+        if self.policy.placement.gathers:
+            with self._copied():
+                yield self.policy
+            return
         parameters = dict(self.policy.trained_parameters())
         current = {name: parameter.data for name, parameter in parameters.items()}
         try:
@@ -49,6 +53,20 @@ class Snapshot:
             for name, parameter in parameters.items():
                 parameter.data = current[name]
 
+    @contextmanager
+    def _copied(self) -> Iterator[None]:
+        pieces = dict(self.policy.trained_pieces())
+        current = {name: piece.clone() for name, piece in pieces.items()}
+        with torch.no_grad():
+            for name, piece in pieces.items():
+                piece.copy_(self._weights[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, piece in pieces.items():
+                    piece.copy_(current[name])
+
     @torch.no_grad()
     def follow(self, share: float) -> None:
         """Moves the snapshot towards the current policy: w ← share · policy + (1 − share) · w (arXiv 2404.09656,
@@ -57,8 +75,8 @@ class Snapshot:
         16-bit weights have a float32 average: in their own type a soft update would be lost, since it is smaller than
         the distance between two neighboring numbers.
         """
-        for name, parameter in self.policy.trained_parameters():
-            weight, policy = self._weights[name], self._followed.get(name, parameter).detach()
+        for name, piece in self.policy.trained_pieces():
+            weight, policy = self._weights[name], self._followed.get(name, piece).detach()
             if weight.dtype.itemsize < 4 and share < 1:
                 average = self._averages.setdefault(name, weight.float())
                 weight.copy_(average.lerp_(policy.float(), share))

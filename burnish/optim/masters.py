@@ -7,12 +7,15 @@ unchanged in expectation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from burnish.parallel.part import WHOLE, Part, own_parameter, own_tensor
 
 CHUNK_BYTES = 2**28
 """Maximum memory of temporary masters; a larger weight has a chunk of its own."""
@@ -24,20 +27,29 @@ class Masters:
     """Master weights: per parameter the tensor that libraries update, itself or a float32 copy of a narrower parameter.
 
     Gradients are added to the master in float32 after each microbatch, so that accumulation does not round. With
-    stochastic rounding, masters have memory for their numbers only while they are updated.
+    stochastic rounding, masters have memory for their numbers only while they are updated. Of a sharded parameter, this
+    process updates its own piece.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rounding: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter],
+        rounding: torch.Generator | None = None,
+        parts: Sequence[Part] | None = None,
+    ) -> None:
         """
         Args:
             parameters: the trained parameters.
             rounding: generator of stochastic rounding on the parameters' device; None: masters are kept.
+            parts: which part of each parameter this process has; None: all are whole.
         """
-        self.parameters = list(parameters)
+        self._sources = list(parameters)
+        self.parts = [WHOLE] * len(self._sources) if parts is None else list(parts)
+        self.parameters = [own_parameter(parameter) for parameter in self._sources]
         self.rounding = rounding
         self.masters = [self._master(p) for p in self.parameters]
-        for parameter, master in zip(self.parameters, self.masters, strict=True):
-            if master is not parameter:
+        for parameter, master in zip(self._sources, self.masters, strict=True):
+            if master is not parameter and not isinstance(parameter, DTensor):
                 parameter.register_post_accumulate_grad_hook(partial(_move_gradient, master))
 
     def _master(self, parameter: nn.Parameter) -> nn.Parameter:
@@ -52,6 +64,15 @@ class Masters:
     def weights(self) -> list[nn.Parameter]:
         """Per parameter the tensor with its full precision: the kept master, or itself."""
         return self.masters if self.rounding is None else self.parameters
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Moves the gradients of sharded parameters to the masters of their pieces; called after each microbatch, since
+        FSDP2 calls no hook when it has summed them."""
+        for parameter, master in zip(self._sources, self.masters, strict=True):
+            if isinstance(parameter, DTensor) and parameter.grad is not None:
+                _add_gradient(master, own_tensor(parameter.grad))
+                parameter.grad = None
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -128,6 +149,10 @@ def _placeholder(parameter: Tensor) -> Tensor:
 def _move_gradient(master: nn.Parameter, parameter: Tensor) -> None:
     """Moves a fresh gradient from a parameter to its master."""
     assert parameter.grad is not None, "the hook runs after a gradient was accumulated"
-    gradient = parameter.grad.to(torch.float32)
-    master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+    _add_gradient(master, parameter.grad)
     parameter.grad = None
+
+
+def _add_gradient(master: nn.Parameter, gradient: Tensor) -> None:
+    gradient = gradient.to(master.dtype)
+    master.grad = gradient if master.grad is None else master.grad.add_(gradient)

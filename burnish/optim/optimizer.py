@@ -17,6 +17,7 @@ from burnish.optim.average import Average
 from burnish.optim.libraries import FACTOR, Member, build, page_again
 from burnish.optim.masters import Masters
 from burnish.optim.settings import KINDS, PAGED, OptimizerSettings
+from burnish.parallel.placement import PLACED, Placement
 from burnish.parallel.world import ONE_PROCESS, World
 
 
@@ -30,6 +31,7 @@ class Optimizer:
         embedding_like: Iterable[nn.Parameter] = (),
         factors: Mapping[str, float] | None = None,
         undecayed: Collection[str] = (),
+        placement: Placement = PLACED,
     ) -> None:
         """
         Args:
@@ -39,14 +41,16 @@ class Optimizer:
             factors: learning-rate factors by the name of a trained parameter (see `rates`); other names have the
                 factor 1. None: all have.
             undecayed: names of matrices without weight decay; vectors never have any.
+            placement: where the parameters are.
 
         Raises:
             RecipeError: the library is not installed, its device is missing, or there is nothing to round.
         """
         named = [(name, parameter) for name, parameter in named_parameters if parameter.requires_grad]
         self.names = [name for name, _ in named]
-        self.settings = settings
-        self.masters = Masters((parameter for _, parameter in named), _rounding(named, settings))
+        self.settings, self._placement = settings, placement
+        parts = [placement.part(name) for name in self.names]
+        self.masters = Masters((parameter for _, parameter in named), _rounding(named, settings), parts)
         outside, rates = {id(parameter) for parameter in embedding_like}, factors or {}
         members = [
             Member(
@@ -62,6 +66,15 @@ class Optimizer:
         self.updates = 0
         """Number of updates done; random draws of a step may use it as a seed."""
 
+    def sum_gradients(self, world: World) -> None:
+        """Replaces the gradients of a step by their sums over the processes of the world."""
+        unused = self._placement.take_unused()
+        there = [
+            master.grad is not None and name not in unused
+            for name, master in zip(self.names, self.masters.masters, strict=True)
+        ]
+        world.sum_gradients(self.masters.masters, self.masters.parts, there)
+
     def step(self, factor: float, max_grad_norm: float | None, world: World = ONE_PROCESS) -> Tensor:
         """Updates the weights at `factor` times the learning rate, and clears the gradients.
 
@@ -74,8 +87,7 @@ class Optimizer:
             The norm of all gradients before clipping, a scalar tensor on the device (reading it waits for the device).
         """
         parameters = [p for p in self.masters.masters if p.grad is not None]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = world.grad_norm(gradients)
+        norm = world.grad_norm(self.masters.masters, self.masters.parts)
         if max_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
         for library in self.libraries:

@@ -1,8 +1,9 @@
-"""World of several processes, which hold all weights each (data parallelism), over torch.distributed.
+"""World of several processes, over torch.distributed.
 
 Each computes its share of a step's microbatches; sums of gradients, metrics and gathered scores are those of one
-process. Tensors travel by gloo or NCCL, other objects by gloo. A collective call that waits longer than the deadline,
-or whose partner is gone, is one error that names the lost process (`heartbeat`).
+process. `Mesh` says which processes have the same weights, and which compute the same rows. Tensors travel by gloo or
+NCCL, other objects by gloo. A collective call that waits longer than the deadline, or whose partner is gone, is one
+error that names the lost process (`heartbeat`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from burnish.errors import RunError
+from burnish.parallel.fsdp import Sharded, shard
+from burnish.parallel.groups import Group, Groups
 from burnish.parallel.heartbeat import Heartbeat
+from burnish.parallel.mesh import Mesh
+from burnish.parallel.part import WHOLE, Part, part_of
 from burnish.parallel.place import Place
+from burnish.parallel.placement import PLACED, Placement
 from burnish.parallel.rendezvous import REASON, RUN, connect, say_failed, with_prefix
 from burnish.parallel.world import Summed, World
 
@@ -39,15 +45,30 @@ class Processes(World):
         device: where it computes.
         store: the rendezvous store.
         heartbeat: tells the others what this process does.
+        mesh: what is divided among how many of them; None: they have all weights each.
     """
 
-    def __init__(self, place: Place, device: torch.device, store: Any, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, place: Place, device: torch.device, store: Any, heartbeat: Heartbeat, mesh: Mesh | None = None
+    ) -> None:
         self.rank, self.size = place.rank, place.size
         self.device, self._store, self._heartbeat = device, store, heartbeat
+        self.mesh = mesh or Mesh(data=place.size)
+        self.shares, self.own_share = self.mesh.shares, self.mesh.share(self.rank)
+        self.groups = Groups.of(self.mesh, self.rank, device)
 
-    def shard(self, items: Sequence[T]) -> Sequence[T]:
-        start, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        return self._share(items, self.own_share)
+
+    def _share(self, items: Sequence[T], number: int) -> Sequence[T]:
+        start, end = (len(items) * share // self.shares for share in (number, number + 1))
         return items[start:end]
+
+    def share_evenly(self, items: Sequence[T]) -> tuple[Sequence[T], Sequence[T]]:
+        own, count = self.share(items), self.mesh.shard
+        first = self.own_share - self.own_share % count
+        most = max(len(self._share(items, number)) for number in range(first, first + count))
+        return own, items[: most - len(own)]
 
     def gather(self, item: T) -> list[T]:
         buffer = io.BytesIO()
@@ -56,29 +77,73 @@ class Processes(World):
         self._call(lambda: dist.all_gather_object(found, buffer.getvalue()))
         return [self._loaded(each) for each in found]
 
+    def gather_shares(self, item: T) -> list[T]:
+        found = self.gather(item)
+        return [found[rank] for rank in self.mesh.other_rows(self.rank)]
+
     def sum(self, value: Summed) -> Summed:
         if isinstance(value, Tensor):
             summed = value.detach().clone()
-            self._call(lambda: dist.all_reduce(summed))
+            self._call(lambda: self.groups.shares.sum(summed))
             return summed
-        names = sorted({name for shard in self.gather(list(value)) for name in shard})
+        names = sorted({name for of_share in self.gather(list(value)) for name in of_share})
         zero = torch.zeros((), dtype=torch.float64)
         own = torch.stack([value.get(name, zero).detach().to(self.device, torch.float64) for name in names or ["-"]])
-        self._call(lambda: dist.all_reduce(own))
+        self._call(lambda: self.groups.shares.sum(own))
         types = {name: value[name].dtype if name in value else torch.float32 for name in names}
         return cast(Summed, {name: total.to(types[name]) for name, total in zip(names, own, strict=False)})
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        own = list(parameters)
-        there = torch.tensor([float(parameter.grad is not None) for parameter in own])
-        self._call(lambda: dist.all_reduce(there))
-        summed = [parameter for parameter, count in zip(own, there.tolist(), strict=True) if count]
-        for bucket in _buckets(summed):
-            gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            self._call(partial(dist.all_reduce, flat))
-            for parameter, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
-                parameter.grad = part.view_as(parameter)
+    def sum_gradients(
+        self,
+        weights: Sequence[nn.Parameter],
+        parts: Sequence[Part] | None = None,
+        there: Sequence[bool] | None = None,
+    ) -> None:
+        found = [weight.grad is not None for weight in weights] if there is None else there
+        counts = torch.tensor(found, dtype=torch.float32)
+        self._call(lambda: dist.all_reduce(counts))
+        summed: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        for weight, part, count in zip(weights, parts or [WHOLE] * len(weights), counts.tolist(), strict=True):
+            if count:
+                summed.setdefault((part.mesh is not None, part.is_partial), []).append(weight)
+            else:
+                weight.grad = None
+        for (sharded, is_partial), own in summed.items():
+            groups = [self.groups.copies if sharded else self.groups.shares]
+            groups += [self.groups.same_rows] if is_partial else []
+            for bucket in _buckets(own):
+                self._sum_bucket(bucket, groups)
+
+    def _sum_bucket(self, bucket: Sequence[nn.Parameter], groups: Sequence[Group]) -> None:
+        """Sums the gradients of some weights over each of the groups of processes."""
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in bucket]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        for group in groups:
+            self._call(partial(group.sum, flat))
+        for parameter, part in zip(bucket, flat.split([p.numel() for p in bucket]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+    def grad_norm(self, weights: Sequence[nn.Parameter], parts: Sequence[Part] | None = None) -> Tensor:
+        kinds = [(part.mesh is not None, part.split is not None) for part in parts or ()]
+        if not any(any(kind) for kind in kinds):
+            return super().grad_norm(weights)
+        norms = []
+        for sharded, split in sorted(set(kinds)):
+            own = [weight for weight, kind in zip(weights, kinds, strict=True) if kind == (sharded, split)]
+            square = super().grad_norm(own).double().square().to(self.device)
+            for group in [self.groups.sharded] * sharded + [self.groups.same_rows] * split:
+                self._call(partial(group.sum, square))
+            norms.append(square)
+        return torch.stack(norms).sum().sqrt().to(torch.promote_types(weights[0].dtype, torch.float32))
+
+    def place(
+        self, model: nn.Module, root: nn.Module, layers: Sequence[nn.Module], *, cpu_offload: bool = False
+    ) -> Placement:
+        if self.groups.mesh is None:
+            return PLACED
+        shard(root, layers, self.groups.mesh, cpu_offload=cpu_offload)
+        parts = {name: part for name, weight in model.named_parameters() if not (part := part_of(weight)).is_whole}
+        return Sharded(model, parts, root, self.device)
 
     def wait(self) -> None:
         self._call(dist.barrier)
@@ -137,13 +202,14 @@ def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]
 
 
 @contextmanager
-def joined(place: Place, device: torch.device, timeout_s: float) -> Iterator[Processes]:
+def joined(place: Place, device: torch.device, timeout_s: float, mesh: Mesh | None = None) -> Iterator[Processes]:
     """The world of the processes at these places. Leaving it without an error waits for all.
 
     Args:
         place: this process among them.
         device: where it computes; CUDA devices communicate by NCCL.
         timeout_s: seconds that a collective call, or the silence of a process, may last.
+        mesh: what is divided among how many of them; None: they have all weights each.
 
     Raises:
         RunError: the others cannot be reached.
@@ -164,7 +230,7 @@ def joined(place: Place, device: torch.device, timeout_s: float) -> Iterator[Pro
     beats = with_prefix("beats", connect(place.address, place.port, timeout_s))
     try:
         with Heartbeat(beats, place.rank, place.size, timeout_s) as heartbeat:
-            world = Processes(place, device, shared, heartbeat)
+            world = Processes(place, device, shared, heartbeat, mesh)
             try:
                 yield world
             except BaseException as error:

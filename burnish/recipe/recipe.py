@@ -26,6 +26,7 @@ from burnish.model.settings import DtypeName
 from burnish.recipe.chain import numbered, require_models
 from burnish.settings.adapter import Adapter
 from burnish.settings.aliases import named_here
+from burnish.settings.optimizer import OptimizationSettings
 from burnish.settings.other_names import DTYPES
 from burnish.settings.parallel import Parallel
 from burnish.settings.stage import StageSettings
@@ -124,6 +125,14 @@ class Recipe(Settings):
     def _stages_are_possible(self) -> Recipe:
         for stage in self.stages:
             stage.settings.require_possible(self.adapter, self.dtype)
+        return self
+
+    @model_validator(mode="after")
+    def _divided_weights_are_possible(self) -> Recipe:
+        owners = [stage.settings for stage in self.stages]
+        owners += [critic for owner in owners if (critic := getattr(owner, "critic", None)) is not None]
+        kinds = [owner.optimizer.kind for owner in owners if isinstance(owner, OptimizationSettings)]
+        self.parallel.require_possible(self.adapter.kind, kinds)
         return self
 
     @property

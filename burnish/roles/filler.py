@@ -66,7 +66,7 @@ class StreamFiller:
     only_missing: bool = False
     """Whether groups that have the stream already keep it; False: all groups are scored."""
     world: World = ONE_PROCESS
-    """Processes that share the groups; all give all groups and get all scores."""
+    """Processes that share the microbatches; all give all groups and get all scores."""
 
     def __call__(self, groups: Sequence[Group]) -> list[Group]:
         """The groups with the stream filled; the groups without it are packed together."""
@@ -76,9 +76,7 @@ class StreamFiller:
 
     def scores(self, groups: Sequence[Group]) -> ResponseScores:
         """Scores of the trained tokens of every response."""
-        own = self.world.shard(groups)
-        mine = self.scorer.score(own, self.kind, self.budget) if own else []
-        return [scores for shard in self.world.gather(mine) for scores in shard]
+        return self.scorer.score(groups, self.kind, self.budget, self.world) if groups else []
 
     def put(self, groups: Sequence[Group], scores: ResponseScores) -> list[Group]:
         """The groups with the stream filled by these scores; 0 at tokens that are not trained."""
@@ -111,13 +109,15 @@ class DealtFiller:
     world: World
 
     def __call__(self, groups: Sequence[Group]) -> list[Group]:
-        mine = self.world.shard(groups)
-        return [group for shard in self.world.gather(self.filler(mine) if mine else []) for group in shard]
+        mine = self.world.share(groups)
+        return [group for shard in self.world.gather_shares(self.filler(mine) if mine else []) for group in shard]
 
 
 def dealt_filler(filler: Filler, world: World) -> Filler:
     """The filler, shared by the processes of the world; of one process, the filler itself."""
-    return filler if world.size == 1 else DealtFiller(filler, world)
+    if isinstance(filler, StreamFiller):
+        return replace(filler, world=world)
+    return filler if world.shares == 1 else DealtFiller(filler, world)
 
 
 class FollowingGroups(Sequence[Group]):

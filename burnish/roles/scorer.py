@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from burnish.model.policy import Model
 from burnish.model.snapshot import Snapshot
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.types import Group, Microbatch, Score
 
 ResponseScores = list[list[Tensor]]
@@ -26,13 +27,14 @@ ResponseScores = list[list[Tensor]]
 class Scorer(Protocol):
     """Computes a score of every scored token of responses, without gradient and without dropout."""
 
-    def score(self, groups: Sequence[Group], kind: Score, budget: int) -> ResponseScores:
+    def score(self, groups: Sequence[Group], kind: Score, budget: int, world: World = ONE_PROCESS) -> ResponseScores:
         """Scores of the trained tokens of every response.
 
         Args:
             groups: packed together.
             kind: the score; a value of K > 1 outputs has the shape [scored, K].
             budget: maximum number of tokens of a microbatch; each is one forward.
+            world: processes that share the microbatches; all give all groups and get all scores.
         """
 
 
@@ -42,9 +44,9 @@ class LiveScorer:
 
     model: Model
 
-    def score(self, groups: Sequence[Group], kind: Score, budget: int) -> ResponseScores:
+    def score(self, groups: Sequence[Group], kind: Score, budget: int, world: World = ONE_PROCESS) -> ResponseScores:
         """See `Scorer.score`. The model's mode is restored."""
-        computed = of_responses(self.model, groups, budget, partial(_scores, self.model, kind))
+        computed = of_responses(self.model, groups, budget, partial(_scores, self.model, kind), world)
         return [[torch.cat(list(parts.values())) for parts in of_group] for of_group in computed]
 
 
@@ -66,7 +68,11 @@ class Computed:
 
 @torch.no_grad()
 def of_responses(
-    model: Model, groups: Sequence[Group], budget: int, compute: Callable[[Microbatch], Computed]
+    model: Model,
+    groups: Sequence[Group],
+    budget: int,
+    compute: Callable[[Microbatch], Computed],
+    world: World = ONE_PROCESS,
 ) -> list[list[dict[str, Tensor]]]:
     """Computes something of packed groups, without gradient and without dropout, and gives each response its own part.
 
@@ -75,26 +81,33 @@ def of_responses(
         groups: packed together.
         budget: maximum number of tokens of a microbatch.
         compute: a microbatch on the model's device → tensors by name.
+        world: processes that share the microbatches; all give all groups and get what is computed of all.
 
     Returns:
         Per group and response: name → [scored tokens of the response, …] or [1], on the CPU.
     """
-    by_group: list[dict[int, dict[str, Tensor]]] = [{} for _ in groups]
+    found: dict[tuple[int, int], dict[str, Tensor]] = {}
+    own, others = world.share_evenly(model.pack(groups, budget, ranks=world.shares))
     with _in_eval_mode(model.model):
-        for microbatch in model.pack(groups, budget):
+        for microbatch in own:
             computed = compute(microbatch.to(model.device))
             sizes = microbatch.sequence_tokens.tolist()
-            own = [positions >= 0 for positions in microbatch.response_positions.split(sizes)]
+            trained = [positions >= 0 for positions in microbatch.response_positions.split(sizes)]
             parts: list[dict[str, Tensor]] = [{} for _ in sizes]
             for name, values in computed.tokens.items():
-                for part, of_response, is_own in zip(parts, values.cpu().split(sizes), own, strict=True):
+                for part, of_response, is_own in zip(parts, values.cpu().split(sizes), trained, strict=True):
                     part[name] = of_response[is_own]
             for name, values in computed.responses.items():
                 for part, value in zip(parts, values.cpu().split(1), strict=True):
                     part[name] = value
             owners = zip(microbatch.sequence_group.tolist(), microbatch.sequence_index.tolist(), strict=True)
-            for (group, index), part in zip(owners, parts, strict=True):
-                by_group[group][index] = part
+            found |= dict(zip(owners, parts, strict=True))
+        for microbatch in others:
+            compute(microbatch.to(model.device))
+    by_group: list[dict[int, dict[str, Tensor]]] = [{} for _ in groups]
+    for computed_here in world.gather_shares(found):
+        for (group, index), part in computed_here.items():
+            by_group[group][index] = part
     return [[by_index[index] for index in range(len(by_index))] for by_index in by_group]
 
 
@@ -104,10 +117,10 @@ class SnapshotScorer:
 
     snapshot: Snapshot
 
-    def score(self, groups: Sequence[Group], kind: Score, budget: int) -> ResponseScores:
+    def score(self, groups: Sequence[Group], kind: Score, budget: int, world: World = ONE_PROCESS) -> ResponseScores:
         """See `Scorer.score`."""
         with self.snapshot.in_place() as policy:
-            return LiveScorer(policy).score(groups, kind, budget)
+            return LiveScorer(policy).score(groups, kind, budget, world)
 
 
 @contextmanager

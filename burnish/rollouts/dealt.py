@@ -38,11 +38,13 @@ class DealtWorker:
         step: int = 0,
         on_part: OnPart = no_report,
     ) -> Rollouts:
-        hands = deal([len(prompt.tokens) for prompt in prompts], self.world.size)
-        own = hands[self.world.rank]
+        hands = deal([len(prompt.tokens) for prompt in prompts], self.world.shares)
+        own = hands[self.world.own_share]
         self.world.at("sampling and grading")
-        mine = self._answered(prompts, n, rng_keys, own, step, on_part)
-        found = self.world.gather(mine)
+        keys = [rng_keys[index] for index in own]
+        # Also without a prompt: processes that have the weights together gather them for one another.
+        mine = self.worker([prompts[index] for index in own], n, rng_keys=keys, step=step, on_part=on_part)
+        found = self.world.gather_shares(mine)
         groups: dict[int, GradedGroup] = {}
         for hand, rollouts in zip(hands, found, strict=True):
             groups |= dict(zip(hand, rollouts.groups, strict=True))
@@ -52,25 +54,10 @@ class DealtWorker:
             max(rollouts.seconds_grading for rollouts in found),
         )
 
-    def _answered(
-        self,
-        prompts: Sequence[TokenizedPrompt],
-        n: int,
-        rng_keys: Sequence[int],
-        own: Sequence[int],
-        step: int,
-        on_part: OnPart,
-    ) -> Rollouts:
-        """Rollouts of this process; none if it has no prompt."""
-        if not own:
-            return Rollouts([], 0.0, 0.0)
-        keys = [rng_keys[index] for index in own]
-        return self.worker([prompts[index] for index in own], n, rng_keys=keys, step=step, on_part=on_part)
-
 
 def dealt(worker: RolloutWorker, world: World) -> RolloutWorker:
     """The worker, shared by the processes of the world; of one process, the worker itself."""
-    return worker if world.size == 1 else DealtWorker(worker, world)
+    return worker if world.shares == 1 else DealtWorker(worker, world)
 
 
 def deal(costs: Sequence[float], hands: int) -> list[list[int]]:

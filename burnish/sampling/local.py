@@ -100,7 +100,7 @@ def _evaluating(policy: Model) -> Iterator[None]:
     modes = [(module, module.training) for module in policy.model.modules()]
     try:
         policy.model.eval()
-        with torch.no_grad(), packed(decoder_of(policy.causal_lm)):
+        with torch.no_grad(), policy.placement.gathered(), packed(decoder_of(policy.causal_lm)):
             yield
     finally:
         for module, mode in modes:

@@ -2,31 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from burnish.config.settings import Settings
 from burnish.errors import RecipeError
+from burnish.parallel.mesh import Mesh
+
+SHARDED_OPTIMIZERS = frozenset({"adamw", "sgd", "schedule_free"})
+"""Optimizers that treat every number of a weight by itself, so that processes can have pieces of it."""
 
 
 class Parallel(Settings):
     """Several processes that train together (docs/parallel.md)."""
 
     data: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Processes that hold all weights each and share the rows of a step; auto: all that were started."""
+    """Copies of the weights, which share the rows of a step; auto: as many as the processes make."""
+    shard: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
+    """Processes that keep a part of every weight each and gather it to compute (FSDP2); auto: all that are left."""
+    cpu_offload: bool = False
+    """Whether sharded weights, gradients and the optimizer stay in the memory of the CPU."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     """Seconds after which a process that does not answer counts as lost, and the run ends with its name."""
 
-    def require_size(self, size: int) -> None:
-        """Verifies that the layout is one of so many processes.
+    def require_possible(self, adapter: str, optimizers: Iterable[str]) -> None:
+        """Refuses what sharded weights cannot be used with.
+
+        Args:
+            adapter: its kind.
+            optimizers: kinds of the optimizers of all stages.
 
         Raises:
-            RecipeError: it needs more or fewer.
+            ValueError: says what to change.
         """
-        if self.data not in ("auto", size):
-            raise RecipeError(
-                given=f"parallel.data: {self.data}, and {size} processes",
-                rule="the layout of a run is that of the processes that were started",
-                remedy=f"start the run with --nproc {self.data} (or by torchrun), or remove parallel.data",
+        if self.shard == 1:
+            return
+        if adapter == "qlora":
+            raise ValueError(
+                "parallel.shard with adapter.kind: qlora: quantized weights are not sharded, so every process has them "
+                "all. Set parallel.shard: 1, or adapter.kind: lora"
             )
+        for kind in optimizers:
+            if kind not in SHARDED_OPTIMIZERS:
+                raise ValueError(
+                    f"parallel.shard with optimizer.kind: {kind}, which needs whole matrices or has states of another "
+                    f"shape; sharded weights take {', '.join(sorted(SHARDED_OPTIMIZERS))}"
+                )
+
+    def mesh(self, size: int) -> Mesh:
+        """The layout of so many processes.
+
+        Raises:
+            RecipeError: it needs more or fewer, or an option has no effect in it.
+        """
+        given = 1 if self.data == "auto" else self.data
+        shard = max(1, size // given) if self.shard == "auto" else self.shard
+        data = max(1, size // shard) if self.data == "auto" else self.data
+        mesh = Mesh(data=data, shard=shard)
+        if mesh.size != size:
+            raise RecipeError(
+                given=f"parallel.data: {self.data} and parallel.shard: {self.shard}, and {size} "
+                f"process{'es' if size > 1 else ''}",
+                rule="data · shard is the number of processes that were started",
+                remedy=f"start the run with --nproc {mesh.size} (or by torchrun), or change parallel",
+            )
+        if self.cpu_offload and shard == 1:
+            raise RecipeError(
+                given="parallel.cpu_offload, and parallel.shard is 1",
+                rule="weights that are not sharded stay on the device",
+                remedy="set parallel.shard, or remove parallel.cpu_offload",
+            )
+        return mesh

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,14 @@ from torch import nn
 
 from burnish.errors import ModelError, RecipeError
 from burnish.model.adapters.beside import copy_adapter, load_reward_adapter, with_adapter
+from burnish.model.decoder import decoder_layers
 from burnish.model.load import default_device, load_policy
 from burnish.model.open import find_model, open_ref, policy_of, value_head_of_model
 from burnish.model.policy import Model
+from burnish.model.route import Route
 from burnish.model.settings import ValueHeadConfig
 from burnish.model.value_head import new_value_head, place_critic_head
+from burnish.parallel.placement import Placement
 from burnish.recipe.recipe import Recipe
 from burnish.settings.stage import TrainingSettings
 from burnish.stages.context import StageContext
@@ -38,7 +41,39 @@ def load_models(context: StageContext[Any], roles: Sequence[Role]) -> dict[str, 
             models[role.name] = _share(context, role, models[POLICY])
         elif not role.is_copy:
             models[role.name] = load_trained(context, role) if role.trained else load_frozen(context, role)
-    return models
+    divided = [models[role.name] for role in roles if role.name in models and not role.has_own_tokens]
+    return {**models, **_placed(context, models, divided)}
+
+
+def _placed(context: StageContext[Any], models: Mapping[str, Model], divided: Sequence[Model]) -> dict[str, Model]:
+    """Those of the models whose weights are divided among the processes of the run; a teacher stays whole on each.
+    Several models may be over the same weights."""
+    placements: dict[int, Placement] = {}
+    for model in divided:
+        if id(model.model) not in placements:
+            placements[id(model.model)] = _divide(context, model)
+    return {
+        name: replace(model, placement=placements[id(model.model)])
+        for name, model in models.items()
+        if id(model.model) in placements
+    }
+
+
+def _divide(context: StageContext[Any], model: Model) -> Placement:
+    """Divides a model's weights among the processes.
+
+    Raises:
+        ModelError: the model cannot be divided.
+    """
+    offload, layers = context.recipe.parallel.cpu_offload, decoder_layers(model.causal_lm)
+    placement = context.world.place(model.model, model.causal_lm, layers, cpu_offload=offload)
+    if placement.gathers and model.route is Route.UNPACKED:
+        raise ModelError(
+            given=f"parallel.shard, and {type(model.causal_lm).__name__}, which computes every sequence by itself",
+            rule="processes that have the weights together compute equally often",
+            remedy="set parallel.shard: 1 (every process has all weights), or use another model",
+        )
+    return placement
 
 
 def _share(context: StageContext[Any], role: Role, policy: Model) -> Model:

@@ -32,10 +32,10 @@ def start(recipe: ResolvedRecipe, *, callbacks: Callbacks = NO_CALLBACKS) -> Run
         DivergenceError: the loss is not finite any more.
     """
     place, settings = Place.from_environment(), recipe.recipe.parallel
-    settings.require_size(1 if place is None else place.size)
+    mesh = settings.mesh(1 if place is None else place.size)
     if place is None:
         return run(recipe, callbacks=callbacks)
-    with joined(place, _own_device(recipe, place), settings.timeout_s) as world:
+    with joined(place, _own_device(recipe, place), settings.timeout_s, mesh) as world:
         require_agreement(world, _facts(recipe))
         return run(recipe.at(world.gather(str(recipe.recipe.output))[0]), world, callbacks=callbacks)
 

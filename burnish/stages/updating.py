@@ -38,7 +38,9 @@ def optimizer_of(recipe: Recipe, settings: OptimizationSettings, policy: Model) 
     setting = "optimizer.no_weight_decay"
     undecayed = {name for pattern in options.no_weight_decay for name in matching(names, pattern, setting)}
     factors = learning_rate_factors(recipe, settings, policy)
-    return Optimizer(policy.trained_parameters(), chosen, embedding_like, factors, undecayed)
+    return Optimizer(
+        policy.trained_parameters(), chosen, embedding_like, factors, undecayed, placement=policy.placement
+    )
 
 
 def learning_rate(recipe: Recipe, settings: OptimizationSettings) -> float:

@@ -86,8 +86,9 @@ class Stage(Job):
     def write_model(self, folder: StageFolder, template: Template, end_tokens: Collection[int]) -> None:
         policy = self.policy.model
         with self.policy.trainer.optimizer.in_use():
-            put_in(self.stopping.weights, policy.trained_parameters())
-            folder.write_model(lambda empty: export(policy, empty, template=template, end_tokens=end_tokens))
+            put_in(self.stopping.weights, policy.trained_pieces())
+            with policy.placement.whole(here=self._world.is_main):
+                folder.write_model(lambda empty: export(policy, empty, template=template, end_tokens=end_tokens))
 
     @property
     def policy(self) -> Learner:
@@ -203,7 +204,7 @@ class Stage(Job):
             metrics = {name: value for result in results for name, value in result.figures.items()}
             if metrics:
                 written = watch.evaluated(step, metrics)
-                self.stopping.evaluated(step, metrics, policy.trained_parameters())
+                self.stopping.evaluated(step, metrics, policy.trained_pieces())
                 calls.evaluation(step, written)
 
 

@@ -63,8 +63,17 @@ class Trainer:
         """
         output = evaluate_loss(self.policy, microbatch, loss, denominators)
         total = sum_terms(output, denominators)
-        total.backward()
+        self._backward(total)
         return reported(output, total, denominators)
+
+    def _keep_up(self, microbatch: Microbatch, loss: Loss, denominators: Denominators) -> None:
+        """Computes a microbatch of another process and adds nothing, see `World.share_evenly`."""
+        scores = self.policy.score(microbatch, loss.needs)
+        self._backward(0.0 * sum_terms(loss(scores, microbatch), denominators))
+
+    def _backward(self, total: Tensor) -> None:
+        total.backward()
+        self.optimizer.masters.collect()
 
     def forward_backward_joined(
         self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators
@@ -79,29 +88,36 @@ class Trainer:
         sums, coefficients = differentiate(scores, joined, loss, denominators)
         sizes = [len(microbatch.predictor_positions) for microbatch in microbatches]
         pieces = {kind: coefficient.split(sizes) for kind, coefficient in coefficients.items()}
-        for index in self.world.shard(range(len(microbatches))):
+        indices, others = self.world.share_evenly(range(len(microbatches)))
+        for index in indices:
             own = {kind: piece[index] for kind, piece in pieces.items()}
             self._backward_fixed(microbatches[index].to(self.policy.device), own)
+        for index in others:
+            none = {kind: torch.zeros_like(piece[index]) for kind, piece in pieces.items()}
+            self._backward_fixed(microbatches[index].to(self.policy.device), none)
         return sums
 
     def _backward_fixed(self, microbatch: Microbatch, coefficients: Mapping[Score, Tensor]) -> None:
         scores = self.policy.score(microbatch, coefficients.keys(), coefficients=coefficients)
         terms = [(coefficient * scores.of(kind)).sum() for kind, coefficient in coefficients.items()]
-        torch.stack(terms).sum().backward()
+        self._backward(torch.stack(terms).sum())
 
     def accumulate(self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators) -> Sums:
         """Computes the gradient of a whole step from its microbatches, however they are split and on however many
         processes: all of them give all microbatches, and get the gradient and the metrics of the step."""
         sums = self._add_gradients(microbatches, loss, denominators)
-        self.world.sum_gradients(self.optimizer.masters.masters)
+        self.optimizer.sum_gradients(self.world)
         return sums
 
     def _add_gradients(self, microbatches: Sequence[Microbatch], loss: Loss, denominators: Denominators) -> Sums:
         """Adds this process's share of the gradient of a loss; returns the metrics of all processes."""
         sums: Sums = {}
         complete, split = divide(microbatches, loss.scope)
-        for microbatch in self.world.shard(complete):
+        own, others = self.world.share_evenly(complete)
+        for microbatch in own:
             add(sums, self.forward_backward(microbatch.to(self.policy.device), loss, denominators))
+        for microbatch in others:
+            self._keep_up(microbatch.to(self.policy.device), loss, denominators)
         sums = self.world.sum(sums)
         if split:
             add(sums, self.forward_backward_joined(split, loss, denominators))
@@ -150,7 +166,7 @@ class Trainer:
             trainer = self._plain if part.at_one else self
             share = trainer._add_gradients(self._pack(part.groups, budget), part.loss, count_denominators(part.groups))
             sums |= {part.name: share["loss"], "loss": sums["loss"] + share["loss"]}
-        self.world.sum_gradients(self.optimizer.masters.masters)
+        self.optimizer.sum_gradients(self.world)
         has_gradient = has_signal(measured, trained) or any(has_signal(part.loss, part.groups) for part in auxiliary)
         sums |= {"grad_norm": self.optim_step(factor)} if has_gradient else self.leave_weights()
         if isinstance(loss, AdaptiveLoss):
@@ -165,7 +181,7 @@ class Trainer:
         return self if at_one else replace(self, policy=replace(self.policy, temperature=1.0))
 
     def _pack(self, groups: Sequence[Group], budget: int) -> list[Microbatch]:
-        microbatches = self.policy.pack(groups, budget, ranks=self.world.size)
+        microbatches = self.policy.pack(groups, budget, ranks=self.world.shares)
         return microbatches if self.neftune is None else self.neftune.on(microbatches, self.optimizer.updates)
 
 
@@ -193,8 +209,11 @@ def score_joined(
 ) -> tuple[TokenScores, Microbatch]:
     """Scores of all microbatches, joined as one microbatch on the policy's device. Every process gives all of them,
     scores its share, and gets all scores."""
-    own = [policy.score(microbatch.to(policy.device), needs) for microbatch in world.shard(microbatches)]
-    parts = [part for shard in world.gather(own) for part in shard]
+    here, others = world.share_evenly(microbatches)
+    own = [policy.score(microbatch.to(policy.device), needs) for microbatch in here]
+    for microbatch in others:
+        policy.score(microbatch.to(policy.device), needs)
+    parts = [part for shard in world.gather_shares(own) for part in shard]
     return _join_scores(parts), join(microbatches).to(policy.device)
 
 

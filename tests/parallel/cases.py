@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from burnish.parallel.mesh import Mesh
 from tests.stages.small import write_world
 from tests.vision.small import FAMILIES, rows_of
 
 _SUPERVISED = {"sequences_per_step": 6, "tokens_per_microbatch": 60}
 _PAIRS = {"sequences_per_step": 8, "tokens_per_microbatch": 400}
 _ROLLOUTS = {"groups_per_step": 4, "responses_per_prompt": 3, "tokens_per_microbatch": 60, "reward_workers": 1}
-_IMAGES = {"model": "{folder}/vision", "vision": {"tower": "trained"}, "tokens_per_microbatch": 200}
 _IMAGES = {
     "model": "{folder}/vision",
     "vision": {"tower": "trained"},
@@ -46,8 +46,13 @@ METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     ),
 }
 """Name → stage, and its settings; ``{folder}`` in a path is the folder of `write_cases`."""
-LAYOUTS: Mapping[str, int] = {"data=2": 2, "data=4": 4}
-"""Name → number of processes."""
+LAYOUTS: Mapping[str, Mesh] = {
+    "data=2": Mesh(data=2),
+    "data=4": Mesh(data=4),
+    "shard=2": Mesh(shard=2),
+    "shard=4": Mesh(shard=4),
+    "data=2, shard=2": Mesh(data=2, shard=2),
+}
 ADAPTERS: Mapping[str, Mapping[str, Any]] = {"full": {}, "lora": {"adapter": {"kind": "lora"}}}
 
 

@@ -53,9 +53,10 @@ def first_step(world: World, folder: Path, method: str, changed: Mapping[str, An
 
         def recorded(optimizer: Optimizer, factor: float, max_norm: float | None, world: World) -> Tensor:
             learner = seen[id(optimizer)]
-            for name, master in zip(optimizer.names, optimizer.masters.masters, strict=True):
+            masters = optimizer.masters
+            for name, master, part in zip(optimizer.names, masters.masters, masters.parts, strict=True):
                 if master.grad is not None:
-                    found[f"{learner.name}/{name}"] = master.grad.detach().clone()
+                    found[f"{learner.name}/{name}"] = part.whole(master.grad.detach().clone())
             optimizer.clear()
             return torch.zeros(())
 
@@ -88,8 +89,10 @@ def _stage(world: World, folder: Path, method: str, changed: Mapping[str, Any]) 
 def _make_large(learner: Learner) -> None:
     """Trained weights that matter, the same in every process; those of an adapter begin at 0."""
     draw = torch.Generator().manual_seed(7)
-    for _, parameter in learner.model.trained_parameters():
-        parameter.add_(0.1 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64).to(parameter.dtype))
+    for name, piece in learner.model.trained_pieces():
+        part = learner.model.placement.part(name)
+        drawn = torch.randn(part.whole_shape(piece.shape), generator=draw, dtype=torch.float64)
+        piece.add_(part.own(0.1 * drawn.to(piece.dtype)))
 
 
 @contextmanager

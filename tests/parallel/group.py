@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -14,7 +15,9 @@ from typing import Any
 
 import torch
 
+from burnish.parallel.mesh import Mesh
 from burnish.parallel.place import Place
+from burnish.parallel.processes import Processes as Connected
 from burnish.parallel.processes import joined
 from burnish.parallel.rendezvous import serve_store
 
@@ -25,16 +28,25 @@ TIMEOUT_S = 120.0
 def _serve(place: Place, channel: Connection) -> None:
     """The life of a process of a group: work until None comes."""
     torch.set_num_threads(1)
-    with joined(place, torch.device("cpu"), TIMEOUT_S) as world:
+    with joined(place, torch.device("cpu"), TIMEOUT_S) as first:
+        worlds = {first.mesh: first}
         while (work := channel.recv()) is not None:
-            function, arguments = work
+            function, arguments, mesh = work
             buffer = io.BytesIO()
             try:
+                world = worlds.get(mesh or first.mesh)
+                if world is None:
+                    world = worlds[mesh] = _in_mesh(first, place, mesh)
                 torch.save(("done", function(world, *arguments)), buffer)
-            except Exception as error:  # noqa: BLE001  # the test says it
+            except Exception:  # noqa: BLE001  # the test says it
                 buffer = io.BytesIO()
-                torch.save(("failed", f"{type(error).__name__}: {error}"), buffer)
+                torch.save(("failed", traceback.format_exc()), buffer)
             channel.send_bytes(buffer.getvalue())
+
+
+def _in_mesh(world: Connected, place: Place, mesh: Mesh) -> Connected:
+    """The world of the same processes in another layout; each of them makes it."""
+    return Connected(place, world.device, world._store, world._heartbeat, mesh)
 
 
 class Processes:
@@ -53,10 +65,11 @@ class Processes:
         for process in self._processes:
             process.start()
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-        """What each process returns, in the order of ranks. Function: (world, *arguments) → result."""
+    def __call__(self, function: Callable[..., Any], *arguments: Any, mesh: Mesh | None = None) -> list[Any]:
+        """What each process returns, in the order of ranks. Function: (world, *arguments) → result. Mesh: None: each
+        has all weights."""
         for channel in self._channels:
-            channel.send((function, arguments))
+            channel.send((function, arguments, mesh))
         answers = [torch.load(io.BytesIO(channel.recv_bytes()), weights_only=False) for channel in self._channels]
         assert all(kind == "done" for kind, _ in answers), [said for kind, said in answers if kind != "done"]
         return [result for _, result in answers]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from burnish.parallel.mesh import Mesh
 from burnish.parallel.world import ONE_PROCESS
 from tests.parallel.cases import ADAPTERS, LAYOUTS, METHODS, settings_of, write_cases
 from tests.parallel.gradients import FirstStep, first_step, furthest
@@ -38,12 +39,12 @@ def case(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, A
     return stage, settings, first_step(ONE_PROCESS, folder, stage, settings)
 
 
-@pytest.mark.parametrize("size", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("mesh", LAYOUTS.values(), ids=LAYOUTS)
 def test_gradients_are_those_of_one_process(
-    groups: dict[int, Processes], folder: Path, case: tuple[str, dict[str, Any], FirstStep], size: int
+    groups: dict[int, Processes], folder: Path, case: tuple[str, dict[str, Any], FirstStep], mesh: Mesh
 ) -> None:
     stage, settings, alone = case
-    ranks = groups[size](first_step, folder, stage, settings)
+    ranks = groups[mesh.size](first_step, folder, stage, settings, mesh=mesh)
     assert alone.gradients
     for found in ranks:
         assert furthest(found, alone) <= BOUND

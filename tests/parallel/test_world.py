@@ -181,12 +181,12 @@ def test_one_process_is_the_identity() -> None:
     parameter.grad = tensor
     assert ONE_PROCESS.sum(tensor) is tensor
     assert ONE_PROCESS.sum(sums) is sums
-    assert ONE_PROCESS.shard(items) is items
+    assert ONE_PROCESS.share(items) is items
     [gathered] = ONE_PROCESS.gather(items)
     assert gathered is items
     ONE_PROCESS.sum_gradients([parameter])
     assert parameter.grad is tensor
-    assert torch.equal(ONE_PROCESS.grad_norm([tensor]), tensor.norm())
+    assert torch.equal(ONE_PROCESS.grad_norm([parameter]), tensor.norm())
     assert (ONE_PROCESS.rank, ONE_PROCESS.size, ONE_PROCESS.is_main) == (0, 1, True)
 
 
@@ -194,7 +194,7 @@ def test_one_process_is_the_identity() -> None:
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_shards_are_disjoint_and_together_all_in_order(size: int, count: int) -> None:
     def shards(world: World) -> Sequence[Sequence[int]]:
-        return world.gather(world.shard(range(count)))
+        return world.gather(world.share(range(count)))
 
     for found in in_world(size, shards):
         assert [item for shard in found for item in shard] == list(range(count))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from threading import Barrier, BrokenBarrierError
@@ -21,9 +21,10 @@ class ThreadWorld(World):
 
     def __init__(self, rank: int, size: int, barrier: Barrier, table: list[Any]) -> None:
         self.rank, self.size = rank, size
+        self.own_share, self.shares = rank, size
         self._barrier, self._table = barrier, table
 
-    def shard(self, items: Sequence[T]) -> Sequence[T]:
+    def share(self, items: Sequence[T]) -> Sequence[T]:
         start, end = (len(items) * rank // self.size for rank in (self.rank, self.rank + 1))
         return items[start:end]
 
@@ -41,8 +42,11 @@ class ThreadWorld(World):
         names = dict.fromkeys(name for sums in values for name in sums)
         return {name: reduce(Tensor.add, [sums[name] for sums in values if name in sums]) for name in names}
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        own = list(parameters)
+    def gather_shares(self, item: T) -> list[T]:
+        return self.gather(item)
+
+    def sum_gradients(self, weights: Sequence[nn.Parameter], parts: Any = None, there: Any = None) -> None:
+        own = list(weights)
         found = self.gather([parameter.grad for parameter in own])
         for parameter, gradients in zip(own, zip(*found, strict=True), strict=True):
             there = [gradient for gradient in gradients if gradient is not None]

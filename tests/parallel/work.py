@@ -28,7 +28,7 @@ def collective_values(world: World) -> dict[str, Any]:
         "sum": float(world.sum(torch.tensor(float(world.rank)))),
         "sums": {name: float(value) for name, value in world.sum(own).items()},
         "gradients": [None if each.grad is None else each.grad.tolist() for each in parameters],
-        "shards": [item for shard in world.gather(list(world.shard(range(7)))) for item in shard],
+        "shards": [item for shard in world.gather(list(world.share(range(7)))) for item in shard],
     }
 
 

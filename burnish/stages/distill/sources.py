@@ -13,7 +13,7 @@ import torch
 
 from burnish.data.template import Template, choose_template
 from burnish.data.writer import Writer
-from burnish.errors import ModelError
+from burnish.errors import ModelError, RecipeError
 from burnish.model.fingerprint import whole_fingerprint
 from burnish.model.head import Head
 from burnish.model.policy import Model
@@ -93,7 +93,17 @@ def local_source(data: DistillData, models: Mapping[str, Model], number: int, se
 
 
 def _student(data: DistillData, policy: Model, settings: TeacherSettings) -> LocalSource:
-    """The student itself, with its present weights, those of the start, or their moving average."""
+    """The student itself, with its present weights, those of the start, or their moving average.
+
+    Raises:
+        RecipeError: the student's weights are sharded.
+    """
+    if policy.placement.gathers:
+        raise RecipeError(
+            given="a teacher of kind student, with parallel.shard",
+            rule="processes that have the weights together compute equally often; each asks its teacher by itself",
+            remedy="set parallel.shard: 1 (every process has all weights), or name another teacher",
+        )
     renderer = _renderer(data, policy, settings, True)
     fingerprint = hashlib.sha256(f"student {settings.model_dump_json()}".encode()).hexdigest()
     if settings.ema_decay == 0:
