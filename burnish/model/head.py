@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from burnish.errors import ModelError
+from burnish.parallel.columns import Columns
 
 FACTORS = ("logit_scale", "lm_head_multiplier")
 """Settings by which logits are multiplied: Cohere, Falcon-H1."""
@@ -49,6 +50,13 @@ class Head:
     """c, in logits (Gemma 2); None: no cap."""
     new_rows: NewRows | None = None
     """Replace rows of a frozen weight; None: no row is replaced."""
+    columns: Columns | None = None
+    """The tokens of the weight's rows, if several processes divide the vocabulary; None: all are here."""
+
+    @property
+    def vocabulary(self) -> int:
+        """V"""
+        return len(self.weight) if self.columns is None else self.columns.vocabulary
 
 
 def read_head(model: PreTrainedModel) -> Head:

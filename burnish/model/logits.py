@@ -13,6 +13,7 @@ from torch import Tensor
 
 from burnish.model.head import Head
 from burnish.model.products import HeadMatrix
+from burnish.parallel.columns import Columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class LogitSettings:
     chunk_bytes: int = 0
     new_tokens: Tensor | None = None
     """[R] tokens whose rows train while the head is frozen; None: none."""
+    columns: Columns | None = None
+    """The tokens of this process, of several that divide the vocabulary; None: all are here."""
 
     @property
     def slope(self) -> float:
@@ -96,6 +99,8 @@ def all_probabilities(
     settings = LogitSettings(head.scale, head.softcap, temperature, 0, None if new is None else new.tokens)
     new_rows = None if new is None else new.values.to(head.weight.dtype).to(dtype)
     logits, _ = HeadProduct(matrix, head.bias, new_rows, settings).logits(hidden)
+    if head.columns is not None:
+        logits = head.columns.gathered(logits)
     largest = logits.amax(dim=1)
     probabilities = torch.softmax(logits, dim=1, out=logits)
     return probabilities, largest - probabilities.amax(dim=1).log()

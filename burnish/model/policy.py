@@ -91,7 +91,7 @@ class Model:
 
     def _read_head(self) -> Head:
         with self.adapter_active():
-            return read_head(self.causal_lm)
+            return replace(read_head(self.causal_lm), columns=self.placement.columns)
 
     @property
     def value_head(self) -> ValueHead:

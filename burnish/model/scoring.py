@@ -40,6 +40,7 @@ from burnish.model.gather import Gather
 from burnish.model.head import Head, NewRows, accumulation_dtype
 from burnish.model.logits import HeadProduct, LogitSettings
 from burnish.model.products import HeadMatrix, OuterSum
+from burnish.parallel.columns import Columns
 from burnish.types import TEACHER_SCORES, Microbatch, Score, TokenScores
 
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
@@ -83,7 +84,8 @@ def score(
     source = Gather.apply(hidden, microbatch.predictor_positions, microbatch.gather_rounds)
     new = head.new_rows
     size = CHUNK_BYTES.get(hidden.device.type, CHUNK_BYTES["cpu"]) if chunk_bytes is None else chunk_bytes
-    setting = LogitSettings(head.scale, head.softcap, temperature, size, None if new is None else new.tokens)
+    new_tokens = None if new is None else new.tokens
+    setting = LogitSettings(head.scale, head.softcap, temperature, size, new_tokens, head.columns)
     new_rows = None if new is None else new.values.to(head.weight.dtype)  # rounded as in the model's own forward
     route = _choose_route(source, head, order, coefficients)
     side = None if comparison is None or not TEACHER_SCORES & set(order) else comparison.side(microbatch, temperature)
@@ -117,6 +119,8 @@ class _Chunk:
     """The teacher's side; None: no score compares."""
     slope: float
     """d(logit)/d(W h + b) without the soft-cap: scale / temperature."""
+    columns: Columns | None = None
+    """The tokens of V that are here; None: all."""
 
     def values(self, order: tuple[Score, ...]) -> Tensor:
         """[scores, chunk]"""
@@ -129,15 +133,24 @@ class _Chunk:
             return self.log_partition
         assert self.logprobs is not None, "the logits know which scores look at whole rows"
         if kind is Score.ENTROPY:
-            return -(self.probabilities * self.logprobs).sum(dim=1)
+            return self._over_all(-(self.probabilities * self.logprobs).sum(dim=1))
         if kind is Score.LOG_COLLISION:
-            return torch.logsumexp(2 * self.logprobs, dim=1)
+            collision = torch.logsumexp(2 * self.logprobs, dim=1)
+            return collision if self.columns is None else self.columns.logsumexp(collision)
         if kind in TEACHER_SCORES:
             assert self.compared is not None, "a model that is compared has a teacher"
             if kind is Score.AGREEMENT:
                 return self.compared.agreement(self.logprobs)
             return self.compared.value(self.probabilities, self.logprobs)
-        return self.logprobs.mean(dim=1)
+        return self.logprobs.mean(dim=1) if self.columns is None else self._over_all(self.logprobs.sum(dim=1)) / self._v
+
+    @property
+    def _v(self) -> int:
+        return self.probabilities.shape[1] if self.columns is None else self.columns.vocabulary
+
+    def _over_all(self, sums: Tensor) -> Tensor:
+        """Sums over the whole vocabulary, from those over the tokens that are here."""
+        return sums if self.columns is None else self.columns.sum(sums)
 
     def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
         """[chunk, V]: Σ_k upstream[k] · d(score k)/d(W h + b); upstream is [scores, chunk].
@@ -166,9 +179,13 @@ class _Chunk:
         if from_teacher is not None:
             gradient += from_teacher
         if Score.MEAN_LOGPROB in given:
-            gradient += mean[:, None] / gradient.shape[1]
+            gradient += mean[:, None] / self._v
+        targets = self.targets
+        if self.columns is not None:
+            targets, own = self.columns.own(targets)
+            onehot = torch.where(own, onehot, 0.0)
         # One entry per token: indexing is deterministic on every device, a scatter of sums need not be.
-        gradient[torch.arange(len(gradient), device=gradient.device), self.targets] += onehot
+        gradient[torch.arange(len(gradient), device=gradient.device), targets] += onehot
         return self._through_cap(gradient)
 
     def _through_cap(self, gradient: Tensor) -> Tensor:
@@ -211,11 +228,14 @@ class _Logits:
         """Softmax of the logits in as few passes as torch's functions allow, since a chunk is larger than a core's
         cache and exponentials cost a fifth of the product. The largest probability of a token is 1 / Σ exp(z − max z),
         so softmax alone gives the log-partition."""
-        targets = self.targets[rows]
-        largest, chosen = logits.amax(dim=1), logits.gather(1, targets[:, None])[:, 0]
+        targets, columns = self.targets[rows], self.head.settings.columns
         whole = not _FULL_ROW_SCORES.isdisjoint(self.order)
-        probabilities = torch.softmax(logits, dim=1) if whole else torch.softmax(logits, dim=1, out=logits)
-        log_partition = largest - probabilities.amax(dim=1).log()
+        if columns is not None:
+            probabilities, log_partition, chosen = columns.softmax(logits, targets)
+        else:
+            largest, chosen = logits.amax(dim=1), logits.gather(1, targets[:, None])[:, 0]
+            probabilities = torch.softmax(logits, dim=1) if whole else torch.softmax(logits, dim=1, out=logits)
+            log_partition = largest - probabilities.amax(dim=1).log()
         return _Chunk(
             rows,
             part,
@@ -227,6 +247,7 @@ class _Logits:
             capped=capped,
             compared=None if self.side is None else self.side(rows),
             slope=self.head.settings.slope,
+            columns=columns,
         )
 
 
@@ -266,6 +287,8 @@ class _LinearScores(torch.autograd.Function):
         product = HeadProduct(HeadMatrix.of(weight, source.dtype), bias, new, ctx.setting)
         logits = _Logits(source, targets, product, ctx.order, ctx.side)
         gradients = ctx.route.gradients(upstream, logits)
+        if ctx.setting.columns is not None:  # each process has a summand of the gradient of hidden states
+            ctx.setting.columns.group.sum(gradients[0])
         inputs = (source, weight, bias, new_rows)
         return *(None if g is None or x is None else g.to(x.dtype) for g, x in zip(gradients, inputs, strict=True)), *(
             None,

@@ -16,6 +16,9 @@ from torch import Tensor
 
 from burnish.model.policy import Model
 
+KINDS = ("weights", "averages")
+"""Beginnings of the names of the tensors of its state, before those of the weights."""
+
 
 class Snapshot:
     """Copy of the trained weights. Example: ``earlier = Snapshot(policy); …training…; with earlier.in_place():

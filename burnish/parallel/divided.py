@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from burnish.parallel.columns import Columns
 from burnish.parallel.part import Part, own_tensor
 from burnish.parallel.placement import Placement
 
@@ -14,14 +15,15 @@ from burnish.parallel.placement import Placement
 class Divided(Placement):
     """Placement of a model with weights of which this process has a part."""
 
-    def __init__(self, model: nn.Module, parts: Mapping[str, Part]) -> None:
+    def __init__(self, model: nn.Module, parts: Mapping[str, Part], columns: Columns | None = None) -> None:
         """
         Args:
             model: the model, as `Model.model`.
-            parts: of its weights by name; of those that are divided.
+            parts: of its weights by name; of those that are divided, or of whose gradient processes have summands.
+            columns: see `Placement.columns`.
         """
-        self._parts = parts
-        self.places = dict(_places(model, parts))
+        self._parts, self.columns = parts, columns
+        self.places = dict(_places(model, [name for name, part in parts.items() if not part.is_whole]))
         """Name → weight, and every module and attribute that has it (a tied weight has several)."""
 
     def part(self, name: str) -> Part:

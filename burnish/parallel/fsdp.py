@@ -25,6 +25,7 @@ from torch.distributed.fsdp import (
 )
 from torch.utils._pytree import tree_map_only
 
+from burnish.parallel.columns import Columns
 from burnish.parallel.divided import Divided
 from burnish.parallel.part import Part
 
@@ -60,15 +61,23 @@ class Sharded(Divided):
 
     gathers = True
 
-    def __init__(self, model: nn.Module, parts: Mapping[str, Part], root: nn.Module, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        parts: Mapping[str, Part],
+        root: nn.Module,
+        device: torch.device,
+        columns: Columns | None = None,
+    ) -> None:
         """
         Args:
             model: see `Divided`.
             parts: see `Divided`.
             root: the model that was sharded, the model itself or in it.
             device: where it computes.
+            columns: see `Placement.columns`.
         """
-        super().__init__(model, parts)
+        super().__init__(model, parts, columns)
         self.root: Any = root
         self.device = device
         self._layers = [unit for unit in _units(root) if unit is not root]

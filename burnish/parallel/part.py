@@ -89,7 +89,7 @@ WHOLE = Part()
 """Part of a weight that is not divided."""
 
 
-def part_of(weight: Tensor, split: Split | None = None, *, is_partial: bool = False) -> Part:
+def part_of(weight: Tensor, split: Split | None = None, is_partial: bool = False) -> Part:
     """The part that this process has of a weight.
 
     Args:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 
+from burnish.parallel.columns import Columns
 from burnish.parallel.part import WHOLE, Part
 
 T = TypeVar("T")
@@ -18,6 +19,8 @@ class Placement:
 
     device: torch.device | None = None
     """Where it computes; None: where its weights are."""
+    columns: Columns | None = None
+    """The tokens of the output head that are on this process; None: all."""
     gathers: bool = False
     """Whether a computation gathers weights, so that all processes that have them together compute equally often."""
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from burnish.errors import RunError
+from burnish.parallel.divided import Divided
+from burnish.parallel.divisible import Divisible
 from burnish.parallel.fsdp import Sharded, shard
 from burnish.parallel.groups import Group, Groups
 from burnish.parallel.heartbeat import Heartbeat
@@ -28,6 +30,7 @@ from burnish.parallel.part import WHOLE, Part, part_of
 from burnish.parallel.place import Place
 from burnish.parallel.placement import PLACED, Placement
 from burnish.parallel.rendezvous import REASON, RUN, connect, say_failed, with_prefix
+from burnish.parallel.tensor import Slices
 from burnish.parallel.world import Summed, World
 
 T = TypeVar("T")
@@ -136,14 +139,25 @@ class Processes(World):
             norms.append(square)
         return torch.stack(norms).sum().sqrt().to(torch.promote_types(weights[0].dtype, torch.float32))
 
-    def place(
-        self, model: nn.Module, root: nn.Module, layers: Sequence[nn.Module], *, cpu_offload: bool = False
-    ) -> Placement:
-        if self.groups.mesh is None:
-            return PLACED
-        shard(root, layers, self.groups.mesh, cpu_offload=cpu_offload)
-        parts = {name: part for name, weight in model.named_parameters() if not (part := part_of(weight)).is_whole}
-        return Sharded(model, parts, root, self.device)
+    def place(self, divisible: Divisible) -> Placement:
+        model, slices, columns = divisible.model, None, None
+        if self.mesh.tensor > 1:
+            slices = Slices(self.groups.same_rows, self.rank)
+            slices.decoder(divisible.decoder, divisible.plan)
+            columns = None if divisible.head is None else slices.head(divisible.head, divisible.embedding)
+        cut = {} if slices is None else slices.named(model)
+        if self.groups.mesh is not None:
+            shard(divisible.root, divisible.layers, self.groups.mesh, cpu_offload=divisible.cpu_offload)
+        named = {name: part_of(weight, *cut.get(name, ())) for name, weight in model.named_parameters()}
+        parts = {name: part for name, part in named.items() if not part.is_whole or part.is_partial}
+        if self.groups.mesh is not None:
+            return Sharded(model, parts, divisible.root, self.device, columns)
+        return Divided(model, parts, columns) if parts else PLACED
+
+    def with_same_rows(self, make: Callable[[], T]) -> T:
+        ranks = self.groups.same_rows.ranks
+        own = make() if self.rank == ranks[0] else None
+        return own if len(ranks) == 1 else cast(T, self.gather(own)[ranks[0]])  # type: ignore[return-value]
 
     def wait(self) -> None:
         self._call(dist.barrier)
@@ -168,22 +182,33 @@ class Processes(World):
         except RuntimeError as error:
             raise self._failure(error) from error
 
+    def lost(self) -> RunError | None:
+        """The error of another process that has ended; None: none has, as far as is known."""
+        said = self._said()
+        return None if said is None else _lost(said)
+
     def _failure(self, error: RuntimeError) -> RunError:
         """What is known of why a collective call failed."""
-        said = ""
+        lines = str(error).splitlines() or ["no reason given"]
+        return _lost(self._said() or f"rank {self.rank} lost the other processes: {lines[0][:200]}")
+
+    def _said(self) -> str | None:
+        """What is said of a process that has ended; None: nothing."""
         try:
             self._store.wait([REASON], timedelta(seconds=_REASON_S))
-            said = self._store.get(REASON).decode()
-        except dist.DistStoreError:  # nobody has said anything
-            pass
+            return str(self._store.get(REASON).decode())
+        except dist.DistStoreError:
+            return None
         except (RuntimeError, OSError):
-            said = "the rendezvous store is gone, and with it the process that serves it"
-        lines = str(error).splitlines() or ["no reason given"]
-        return RunError(
-            given=said or f"rank {self.rank} lost the other processes: {lines[0][:200]}",
-            rule="all processes of a run go on together, or none",
-            remedy="mend what stopped that process; the same command resumes from the last checkpoint",
-        )
+            return "the rendezvous store is gone, and with it the process that serves it"
+
+
+def _lost(said: str) -> RunError:
+    return RunError(
+        given=said,
+        rule="all processes of a run go on together, or none",
+        remedy="mend what stopped that process; the same command resumes from the last checkpoint",
+    )
 
 
 def _buckets(parameters: Iterable[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
@@ -233,6 +258,11 @@ def joined(place: Place, device: torch.device, timeout_s: float, mesh: Mesh | No
             world = Processes(place, device, shared, heartbeat, mesh)
             try:
                 yield world
+            except RuntimeError as error:  # of a collective call of torch's own, or of this process
+                if (lost := world.lost()) is None:
+                    say_failed(shared, f"rank {place.rank} failed: {type(error).__name__}: {error}".splitlines()[0])
+                    raise
+                raise lost from error
             except BaseException as error:
                 say_failed(shared, f"rank {place.rank} failed: {type(error).__name__}: {error}".splitlines()[0])
                 raise

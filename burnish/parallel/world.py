@@ -9,12 +9,13 @@ Every method but `shard` and `at` is collective: all processes call it, in the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from burnish.parallel.divisible import Divisible
 from burnish.parallel.part import Part
 from burnish.parallel.placement import PLACED, Placement
 
@@ -84,18 +85,17 @@ class World:
         """Norm of all summed gradients of whole weights together, a scalar on their device; see `sum_gradients`."""
         return torch.nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
 
-    def place(
-        self, model: nn.Module, root: nn.Module, layers: Sequence[nn.Module], *, cpu_offload: bool = False
-    ) -> Placement:
+    def place(self, divisible: Divisible) -> Placement:
         """Divides the weights of a model among the processes, in place; each has all of them before.
 
-        Args:
-            model: the model, whose names of weights the placement uses.
-            root: the transformers model in it.
-            layers: the layers of its decoder.
-            cpu_offload: whether sharded weights and their optimizer stay in the memory of the CPU.
+        Raises:
+            ModelError: it cannot be divided.
         """
         return PLACED
+
+    def with_same_rows(self, make: Callable[[], T]) -> T:
+        """What the first of the processes with the same rows makes; the others get it from there."""
+        return make()
 
     def at(self, phase: str) -> None:
         """Notes what this process does now, for the error of the others if it is lost. Not collective."""

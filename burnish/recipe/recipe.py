@@ -186,6 +186,9 @@ NOT_IDENTITY = frozenset(
         "dry_run",
         "reward_workers",
         "parallel.data",
+        "parallel.shard",
+        "parallel.tensor",
+        "parallel.cpu_offload",
         "parallel.timeout_s",
     }
 )

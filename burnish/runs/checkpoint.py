@@ -4,7 +4,9 @@ Written by the loop after a step, read once when a run resumes. Tensors are in s
 nothing is pickled. ``manifest.json`` has size and sha256 of the other files. A checkpoint gets its name only after its
 files have been read back and compared byte for byte with memory::
 
-    checkpoints/step-40/  tensors.safetensors · values.json · manifest.json
+    checkpoints/step-40/  tensors.safetensors · values.json · manifest.json · pieces/
+
+Of weights that several processes have together, each writes its pieces (`pieces`).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +25,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from burnish.errors import RunError
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.run_files import CHECKPOINTS
 from burnish.runs.disk import full_disk_explained
 from burnish.runs.durable import discard, hidden, publish, remove, repair, share_files, sync_folder
 from burnish.runs.json_value import JSON, exact_text
+from burnish.runs.pieces import Piece, StoredPieces, write_pieces
 from burnish.runs.storable import Storable, storable
 
 _FORMAT = 2
 _TENSORS, _VALUES, _MANIFEST = "tensors.safetensors", "values.json", "manifest.json"
+_PIECES = "pieces"
 _HEADROOM = 1 << 16
 # The second form is complete too: the run was killed while it replaced an older checkpoint of the same step.
 _NAME = re.compile(r"step-(?P<step>\d+)|\.step-(?P<waiting>\d+)\.new")
@@ -50,6 +55,29 @@ class Checkpoint:
     After loading they are on the CPU; names that shared one tensor share it again."""
     values: Mapping[str, Any]
     """Further JSON values, with string keys; floats come back bit for bit, tuples as lists."""
+    pieces: Mapping[str, Piece] = field(default_factory=dict)
+    """Tensors by name of which this process has a part, to be written; none after loading."""
+    stored: StoredPieces | None = None
+    """After loading: the tensors of which processes wrote pieces; None: there are none."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors of a loaded checkpoint."""
+        return [*self.tensors, *(() if self.stored is None else self.stored.names)]
+
+    def tensor(self, name: str, piece: Piece | None = None) -> Tensor:
+        """A tensor of a loaded checkpoint, or the part of it that this process has.
+
+        Args:
+            name: its name.
+            piece: the part, with a tensor of its shape; None: the whole tensor. A tensor of another shape than the
+                whole one, such as a counter, is given as it is.
+        """
+        if (whole := self.tensors.get(name)) is not None:
+            cut = piece is not None and list(whole.shape) == piece.part.whole_shape(piece.own.shape)
+            return piece.part.own(whole).clone() if cut and piece is not None else whole
+        assert self.stored is not None, f"the checkpoint has no tensor {name}"
+        return self.stored.whole(name) if piece is None else self.stored.own(name, piece.part, piece.own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +90,20 @@ class LatestCheckpoint:
     """One warning for each newer damaged checkpoint, with the file that fails."""
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> Path:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None, world: World = ONE_PROCESS) -> Path:
     """Writes ``checkpoints/step-N`` into a run folder, then deletes older ones beyond the newest `keep` (None: none).
 
     Needs disk space for one checkpoint more than `keep`. On a full disk it raises RunError and changes nothing.
+    Several processes call it together, each with its pieces; the main one writes everything else.
     """
     assert checkpoint.step >= 0, f"steps are counted from 0, got {checkpoint.step}"
     assert keep is None or keep >= 1, f"at least the checkpoint just written is kept, got keep={keep}"
     final = checkpoint_path(folder, checkpoint.step)
     parent = final.parent
     partial = hidden(final, "partial")
+    if not world.is_main:
+        _write_pieces(partial, checkpoint, world)
+        return final
     stored = storable(checkpoint.tensors)
     text = exact_text({"step": checkpoint.step, "values": checkpoint.values, "same": stored.same})
     needed = sum(tensor.nbytes for tensor in stored.tensors.values()) + len(text) + _HEADROOM
@@ -82,12 +114,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int | None) -> P
         repair(parent)
         try:
             partial.mkdir()
+            _write_pieces(partial, checkpoint, world)
             _write(partial, stored, text)
             publish(partial, final)
         finally:
             remove(partial)
     _retain(parent, checkpoint.step, keep)
     return final
+
+
+def _write_pieces(partial: Path, checkpoint: Checkpoint, world: World) -> None:
+    """Writes the pieces of this process, after the main one has made the folder."""
+    if any(world.gather(bool(checkpoint.pieces))):
+        write_pieces(partial / _PIECES, checkpoint.pieces, world)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -130,14 +169,16 @@ def load_checkpoint(path: Path, *, verified: bool = False) -> Checkpoint:
     # Read, not memory-mapped: a mapped tensor would be read later, when retention has deleted the file.
     tensors = load_file(path / _TENSORS, backend="pread")
     tensors |= {name: tensors[original] for name, original in record["same"].items()}
-    return Checkpoint(record["step"], tensors, record["values"])
+    pieces = StoredPieces(path / _PIECES) if (path / _PIECES).is_dir() else None
+    return Checkpoint(record["step"], tensors, record["values"], stored=pieces)
 
 
 def _write(partial: Path, stored: Storable, text: str) -> None:
     save_file(stored.tensors, partial / _TENSORS)
     _compare(partial / _TENSORS, stored.tensors)
     (partial / _VALUES).write_text(text, encoding="utf-8")
-    files = {name: _measure(partial / name) for name in (_TENSORS, _VALUES)}
+    pieces = sorted(f"{_PIECES}/{path.name}" for path in (partial / _PIECES).glob("*"))
+    files = {name: _measure(partial / name) for name in (_TENSORS, _VALUES, *pieces)}
     expected = hashlib.sha256(text.encode()).hexdigest()
     if files[_VALUES]["sha256"] != expected:
         raise _misread(partial / _VALUES)
@@ -166,7 +207,7 @@ def _fault(path: Path) -> str | None:
     """The fault of a checkpoint; None: it is complete, and every file has its hash in the manifest."""
     try:
         files = _manifest(path)
-        for name in (_TENSORS, _VALUES):
+        for name in dict.fromkeys((_TENSORS, _VALUES, *files)):
             fault = _file_fault(path / name, files[name])
             if fault is not None:
                 return fault

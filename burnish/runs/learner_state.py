@@ -12,6 +12,7 @@ from torch import Tensor
 from burnish.errors import RunError
 from burnish.losses.base import AdaptiveLoss
 from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
+from burnish.runs.pieces import Piece
 from burnish.train.learner import Learner
 
 
@@ -25,7 +26,40 @@ class LearnerState:
     def is_finite(self) -> bool:
         """Whether all trained weights are finite numbers."""
         weights = self.learner.trainer.optimizer.masters.weights
-        return bool(torch.stack([weight.isfinite().all() for weight in weights]).all())
+        finite = torch.stack([weight.isfinite().all() for weight in weights]).all()
+        return all(self.learner.trainer.world.gather(bool(finite)))
+
+    @property
+    def weights(self) -> dict[str, Piece]:
+        """Name of a divided weight → what this process has of it."""
+        optimizer = self.learner.trainer.optimizer
+        owned = zip(optimizer.names, optimizer.masters.parts, optimizer.masters.weights, strict=True)
+        return {name: Piece(part, weight.detach()) for name, part, weight in owned if not part.is_whole}
+
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """Name of a tensor of the state → what this process has of it; the state of a weight's optimizer has several
+        tensors, and a name with a slash at its end."""
+        optimizer = self.learner.trainer.optimizer
+        if not (weights := self.weights):
+            return {}
+        found = {
+            f"{kind}/{name}": piece for name, piece in weights.items() for kind in ("weights", "optimizer/average")
+        }
+        owned = zip(optimizer.masters.masters, optimizer.masters.parts, strict=True)
+        by_master = {id(master): Piece(part, master.detach()) for master, part in owned if not part.is_whole}
+        for number, library in enumerate(optimizer.libraries):
+            members = [member for group in library.param_groups for member in group["params"]]
+            for index, member in enumerate(members):
+                if (piece := by_master.get(id(member))) is not None:
+                    found[f"optimizers/{number}/optimizer/{index}/"] = piece
+        return found
+
+    def _whole_shape(self, member: Tensor) -> list[int]:
+        """Shape of the whole weight that a library updates a part of."""
+        masters = self.learner.trainer.optimizer.masters
+        [part] = [part for master, part in zip(masters.masters, masters.parts, strict=True) if master is member]
+        return part.whole_shape(member.shape)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         optimizer, loss = self.learner.trainer.optimizer, self.learner.loss
@@ -33,7 +67,7 @@ class LearnerState:
         tensors = {f"weights/{name}": weight.detach() for name, weight in names}
         libraries = []
         for index, library in enumerate(optimizer.libraries):
-            library_tensors, library_values = flatten_optimizer(library)
+            library_tensors, library_values = flatten_optimizer(library, shape_of=self._whole_shape)
             tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
             libraries.append(library_values)
         values: dict[str, Any] = {"optimizers": libraries}
@@ -68,7 +102,9 @@ class LearnerState:
             weight.copy_(weights[name])
         optimizer.masters.write_back()
         for index, library in enumerate(optimizer.libraries):
-            restore_optimizer(library, below(tensors, f"optimizers/{index}/"), values["optimizers"][index])
+            restore_optimizer(
+                library, below(tensors, f"optimizers/{index}/"), values["optimizers"][index], shape_of=self._whole_shape
+            )
         optimizer.load_state_dict(below(tensors, "optimizer/"), values["optimizer"])
         if isinstance(loss, AdaptiveLoss):
             loss.load_state_dict(below(tensors, "loss/"), values["loss"])

@@ -6,7 +6,7 @@ torch's AdamW and Muon, and with the 8-bit AdamW of bitsandbytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,9 +18,17 @@ from burnish.runs.json_value import JSON
 # Choice of kernels for the same formula: depends on the machine, not on the run.
 _KERNELS = ("foreach", "fused", "capturable", "differentiable")
 
+ShapeOf = Callable[[Tensor], list[int]]
+"""Gives the shape of the whole weight of a parameter of the optimizer, which may be a part of it."""
+
+
+def own_shape(parameter: Tensor) -> list[int]:
+    """The shape of a parameter that is a whole weight."""
+    return list(parameter.shape)
+
 
 def flatten_optimizer(
-    optimizer: torch.optim.Optimizer, prefix: str = "optimizer/"
+    optimizer: torch.optim.Optimizer, prefix: str = "optimizer/", *, shape_of: ShapeOf = own_shape
 ) -> tuple[dict[str, Tensor], dict[str, JSON]]:
     """The optimizer's state: tensors under `prefix`, and values.
 
@@ -37,7 +45,7 @@ def flatten_optimizer(
     for index, group in enumerate(optimizer.param_groups):
         rest = {key: value for key, value in group.items() if key != "params"}
         groups.append(_split(rest, f"{prefix}group/{index}/", tensors))
-    return tensors, {**_description(optimizer), "states": states, "groups": groups}
+    return tensors, {**_description(optimizer, shape_of), "states": states, "groups": groups}
 
 
 def restore_optimizer(
@@ -45,12 +53,14 @@ def restore_optimizer(
     tensors: Mapping[str, Tensor],
     values: Mapping[str, Any],
     prefix: str = "optimizer/",
+    *,
+    shape_of: ShapeOf = own_shape,
 ) -> None:
     """Restores the result of `flatten_optimizer` in a new optimizer over the same parameters; no tensor is shared.
 
     Hyperparameters are the saved ones; the choice of kernels (fused, foreach, ...) is that of the new optimizer.
     """
-    _refuse_other(optimizer, values)
+    _refuse_other(optimizer, values, shape_of)
     states = {int(index): _join(scalars, f"{prefix}{index}/", tensors) for index, scalars in values["states"].items()}
     groups, start = [], 0
     for index, (group, saved) in enumerate(zip(optimizer.param_groups, values["groups"], strict=True)):
@@ -66,14 +76,14 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _description(optimizer: torch.optim.Optimizer) -> dict[str, JSON]:
+def _description(optimizer: torch.optim.Optimizer, shape_of: ShapeOf) -> dict[str, JSON]:
     """The optimizer's class and the shapes in each group, which must be equal for a state to fit."""
-    shapes = [[list(parameter.shape) for parameter in group["params"]] for group in optimizer.param_groups]
+    shapes: JSON = [[[*shape_of(parameter)] for parameter in group["params"]] for group in optimizer.param_groups]
     return {"kind": type(optimizer).__qualname__, "shapes": shapes}
 
 
-def _refuse_other(optimizer: torch.optim.Optimizer, values: Mapping[str, Any]) -> None:
-    for key, current in _description(optimizer).items():
+def _refuse_other(optimizer: torch.optim.Optimizer, values: Mapping[str, Any], shape_of: ShapeOf) -> None:
+    for key, current in _description(optimizer, shape_of).items():
         if values[key] != current:
             raise RunError(
                 given=f"the checkpoint is of an optimizer with {key} {values[key]}, here it is {current}",

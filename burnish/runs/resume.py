@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from burnish.runs.checkpoint import checkpoint_path, latest_checkpoint, load_checkpoint, save_checkpoint
+from burnish.runs.checkpoint import LatestCheckpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.stage_folder import StageFolder
 from burnish.runs.training_state import (
     TrainState,
@@ -20,16 +20,14 @@ from burnish.runs.training_state import (
 
 
 def save(folder: StageFolder, state: TrainState, *, step: int, at_most: int) -> Path:
-    """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints. All
-    processes have the same state, and the main one writes it.
+    """Writes the checkpoint of a step, with the journals' offsets, and keeps the newest `at_most` checkpoints. Of
+    several processes, each writes its pieces of divided weights, and the main one everything that all have.
 
     Returns:
         The folder of the checkpoint.
     """
     checkpoint = capture_checkpoint(state, step, {"offsets": folder.offsets()})
-    if folder.run.world.is_main:
-        save_checkpoint(folder.path, checkpoint, at_most)
-    return checkpoint_path(folder.path, step)
+    return save_checkpoint(folder.path, checkpoint, at_most, folder.run.world)
 
 
 def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) -> int:
@@ -41,7 +39,8 @@ def restore(folder: StageFolder, state: TrainState, log: Callable[[str], None]) 
     Raises:
         RunError: a fingerprint differs from that in the checkpoint.
     """
-    newest = latest_checkpoint(folder.path)
+    world = folder.run.world
+    newest = world.gather(latest_checkpoint(folder.path) if world.is_main else LatestCheckpoint(None, ()))[0]
     for warning in newest.damaged:
         log(warning)
     if newest.path is None:

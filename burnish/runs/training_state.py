@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from burnish.errors import DivergenceError, RunError
+from burnish.model.snapshot import KINDS as SNAPSHOT_KINDS
 from burnish.runs.checkpoint import Checkpoint
 from burnish.runs.learner_state import LearnerState, below
+from burnish.runs.pieces import Piece
 from burnish.runs.random_state import capture_random, restore_random
 from burnish.sources.base import Source
 from burnish.train.learner import Learner
@@ -54,6 +56,20 @@ class TrainState:
         roles = {f"roles/{name}": role for name, role in {**learners, **self.snapshots}.items()}
         return {**roles, "source": self.source, **self.others}
 
+    @property
+    def pieces(self) -> dict[str, Piece]:
+        """Path of a tensor in the checkpoint, or of all tensors of the state of a weight's optimizer (with a slash at
+        the end) → what this process has of a divided weight."""
+        found: dict[str, Piece] = {}
+        for learner in self.learners:
+            own = LearnerState(learner).pieces
+            found |= {f"roles/{learner.name}/{name}": piece for name, piece in own.items()}
+        policy = self.learners[0]
+        places = ["stopping/best", *(f"roles/{name}/{kind}" for name in self.snapshots for kind in SNAPSHOT_KINDS)]
+        for name, piece in LearnerState(policy).weights.items():
+            found |= {f"{place}/{name}": piece for place in places}
+        return found
+
 
 def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -> Checkpoint:
     """Captures the state after `step` optimizer steps.
@@ -66,7 +82,7 @@ def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -
     Raises:
         DivergenceError: a weight is not a finite number, so the state is useless for resuming.
     """
-    if not all(LearnerState(learner).is_finite for learner in state.learners):
+    if not all(LearnerState(learner).is_finite for learner in state.learners):  # the same on all processes
         raise DivergenceError(
             f"some weights are not finite numbers after step {step}: the training diverged.\n"
             "  to do: lower learning_rate or optimizer.max_grad_norm, and start again with another --output"
@@ -77,7 +93,24 @@ def capture_checkpoint(state: TrainState, step: int, facts: Mapping[str, Any]) -
         object_tensors, values[path] = stateful.state_dict()
         tensors |= {f"{path}/{name}": tensor for name, tensor in object_tensors.items()}
     random_tensors, values["random"] = capture_random()
-    return Checkpoint(step, {**tensors, **random_tensors}, values)
+    pieces = _pieces(tensors, state.pieces)
+    others = {name: tensor for name, tensor in tensors.items() if name not in pieces}
+    return Checkpoint(step, {**others, **random_tensors}, values, pieces)
+
+
+def _pieces(tensors: Mapping[str, Tensor], divided: Mapping[str, Piece]) -> dict[str, Piece]:
+    """The tensors of which this process has a part: those of the shape of its part of a divided weight."""
+    found = {name: piece for name in tensors if (piece := _piece_of(name, divided)) is not None}
+    return {
+        name: Piece(piece.part, tensors[name])
+        for name, piece in found.items()
+        if tensors[name].shape == piece.own.shape
+    }
+
+
+def _piece_of(name: str, divided: Mapping[str, Piece]) -> Piece | None:
+    """What this process has of the weight to which a tensor of a checkpoint belongs; None: of a whole one."""
+    return divided.get(name) or divided.get(name.rpartition("/")[0] + "/")
 
 
 @torch.no_grad()
@@ -87,8 +120,11 @@ def restore_checkpoint(checkpoint: Checkpoint, state: TrainState) -> None:
     Raises:
         RunError: the checkpoint has other trained parameters than the learners.
     """
+    divided = state.pieces
     for path, stateful in state.objects.items():
-        stateful.load_state_dict(below(checkpoint.tensors, f"{path}/"), checkpoint.values[path])
+        names = [name for name in checkpoint.names if name.startswith(f"{path}/")]
+        own = {name: checkpoint.tensor(name, _piece_of(name, divided)) for name in names}
+        stateful.load_state_dict(below(own, f"{path}/"), checkpoint.values[path])
     restore_random(checkpoint.tensors, checkpoint.values["random"])
 
 

@@ -144,7 +144,7 @@ class _Generation:
         self.responses = ResponseKeys(self.max_sequences, self.max_tokens)
         self.lengths = self.shifts = torch.empty(0)
         self.arrangement: PromptArrangement | None = None  # of the active sequences; None: they changed
-        penalized, size = job.params.repetition_penalty != 1, self.head.weight.shape[0]
+        penalized, size = job.params.repetition_penalty != 1, self.head.vocabulary
         self.seen = TokenHistory(self.max_sequences, size, self.device) if penalized else None
 
     def groups(self) -> list[Group]:
@@ -218,7 +218,7 @@ class _Generation:
 
     def _choose_tokens(self, hidden: Tensor) -> None:
         """Chooses the next token of every sequence from hidden states [R, H], and marks finished sequences."""
-        size = max(1, LOGITS_BYTES[self.device.type] // (self.head.weight.shape[0] * self.head.weight.element_size()))
+        size = max(1, LOGITS_BYTES[self.device.type] // (self.head.vocabulary * self.head.weight.element_size()))
         for start in range(0, len(self.active), size):
             part = slice(start, start + size)
             temperature = self.job.params.scored_temperature

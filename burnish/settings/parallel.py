@@ -22,6 +22,8 @@ class Parallel(Settings):
     """Copies of the weights, which share the rows of a step; auto: as many as the processes make."""
     shard: Annotated[int, Field(ge=1)] | Literal["auto"] = 1
     """Processes that keep a part of every weight each and gather it to compute (FSDP2); auto: all that are left."""
+    tensor: Annotated[int, Field(ge=1)] = 1
+    """Processes that compute the same rows, each with a slice of every layer (tensor parallelism)."""
     cpu_offload: bool = False
     """Whether sharded weights, gradients and the optimizer stay in the memory of the CPU."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
@@ -37,18 +39,18 @@ class Parallel(Settings):
         Raises:
             ValueError: says what to change.
         """
-        if self.shard == 1:
+        if self.shard == 1 and self.tensor == 1:
             return
         if adapter == "qlora":
             raise ValueError(
-                "parallel.shard with adapter.kind: qlora: quantized weights are not sharded, so every process has them "
-                "all. Set parallel.shard: 1, or adapter.kind: lora"
+                "parallel.shard or parallel.tensor with adapter.kind: qlora: quantized weights are not divided: every "
+                "process has them all. Leave these keys out, or set adapter.kind: lora"
             )
         for kind in optimizers:
             if kind not in SHARDED_OPTIMIZERS:
                 raise ValueError(
-                    f"parallel.shard with optimizer.kind: {kind}, which needs whole matrices or has states of another "
-                    f"shape; sharded weights take {', '.join(sorted(SHARDED_OPTIMIZERS))}"
+                    f"parallel.shard or parallel.tensor with optimizer.kind: {kind}, which needs whole matrices or has "
+                    f"states of another shape; divided weights take {', '.join(sorted(SHARDED_OPTIMIZERS))}"
                 )
 
     def mesh(self, size: int) -> Mesh:
@@ -57,15 +59,15 @@ class Parallel(Settings):
         Raises:
             RecipeError: it needs more or fewer, or an option has no effect in it.
         """
-        given = 1 if self.data == "auto" else self.data
-        shard = max(1, size // given) if self.shard == "auto" else self.shard
-        data = max(1, size // shard) if self.data == "auto" else self.data
-        mesh = Mesh(data=data, shard=shard)
+        given, left = 1 if self.data == "auto" else self.data, size // self.tensor
+        shard = max(1, left // given) if self.shard == "auto" else self.shard
+        data = max(1, left // shard) if self.data == "auto" else self.data
+        mesh = Mesh(data=data, shard=shard, tensor=self.tensor)
         if mesh.size != size:
             raise RecipeError(
-                given=f"parallel.data: {self.data} and parallel.shard: {self.shard}, and {size} "
+                given=f"parallel: data {self.data}, shard {self.shard}, tensor {self.tensor}, and {size} "
                 f"process{'es' if size > 1 else ''}",
-                rule="data · shard is the number of processes that were started",
+                rule="data · shard · tensor is the number of processes that were started",
                 remedy=f"start the run with --nproc {mesh.size} (or by torchrun), or change parallel",
             )
         if self.cpu_offload and shard == 1:

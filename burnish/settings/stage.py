@@ -77,6 +77,8 @@ class StageSettings(DataSettings):
     """What the stage takes from its rows."""
     usual: ClassVar[tuple[str, ...]] = ("data", "chat_template", "max_length")
     """Keys that are set most, of the stage and of the recipe; its help on the command line shows them."""
+    compares_distributions: ClassVar[bool] = False
+    """Whether the policy's distributions are compared with those of a teacher, over the whole vocabulary."""
     takes_images: ClassVar[bool] = True
     """Whether its rows may have images."""
     produces: ClassVar[Product] = "language_model"

@@ -11,7 +11,7 @@ from torch import nn
 
 from burnish.errors import ModelError, RecipeError
 from burnish.model.adapters.beside import copy_adapter, load_reward_adapter, with_adapter
-from burnish.model.decoder import decoder_layers
+from burnish.model.divide import divisible_of
 from burnish.model.load import default_device, load_policy
 from burnish.model.open import find_model, open_ref, policy_of, value_head_of_model
 from burnish.model.policy import Model
@@ -65,8 +65,9 @@ def _divide(context: StageContext[Any], model: Model) -> Placement:
     Raises:
         ModelError: the model cannot be divided.
     """
-    offload, layers = context.recipe.parallel.cpu_offload, decoder_layers(model.causal_lm)
-    placement = context.world.place(model.model, model.causal_lm, layers, cpu_offload=offload)
+    takes_columns = model.critic_head is None and not context.settings.compares_distributions
+    divisible = replace(divisible_of(model, cut_head=takes_columns), cpu_offload=context.recipe.parallel.cpu_offload)
+    placement = context.world.place(divisible)
     if placement.gathers and model.route is Route.UNPACKED:
         raise ModelError(
             given=f"parallel.shard, and {type(model.causal_lm).__name__}, which computes every sequence by itself",

@@ -52,6 +52,8 @@ LAYOUTS: Mapping[str, Mesh] = {
     "shard=2": Mesh(shard=2),
     "shard=4": Mesh(shard=4),
     "data=2, shard=2": Mesh(data=2, shard=2),
+    "tensor=2": Mesh(tensor=2),
+    "shard=2, tensor=2": Mesh(shard=2, tensor=2),
 }
 ADAPTERS: Mapping[str, Mapping[str, Any]] = {"full": {}, "lora": {"adapter": {"kind": "lora"}}}
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from burnish.errors import RecipeError, RunError
 from burnish.parallel.agreement import require_agreement
 from burnish.parallel.launch import arguments_of_children
+from burnish.parallel.mesh import Mesh
 from burnish.parallel.place import Place
 from burnish.rollouts.dealt import deal
 from burnish.settings.parallel import Parallel
@@ -124,13 +125,30 @@ def test_however_processes_are_started_the_run_is_that_of_one(
     assert written == {str(each.relative_to(alone)) for each in alone.rglob("*")}
 
 
-def test_a_run_goes_on_with_another_number_of_processes(folder: Path, alone: Path, tmp_path: Path) -> None:
+def layout(mesh: Mesh) -> list[str]:
+    """Options of a run with this layout."""
+    return ["--nproc", str(mesh.size), f"parallel.shard={mesh.shard}"]
+
+
+ONE = Mesh()
+LAYOUTS = {
+    "1, 2, 4": (ONE, Mesh(data=2), Mesh(data=4)),
+    "1, shard 2, data 2 shard 2": (ONE, Mesh(shard=2), Mesh(data=2, shard=2)),
+    "shard 2, shard 4, 1": (Mesh(shard=2), Mesh(shard=4), ONE),
+}
+
+
+@pytest.mark.parametrize("meshes", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_run_goes_on_with_another_layout(
+    folder: Path, alone: Path, tmp_path: Path, meshes: tuple[Mesh, Mesh, Mesh]
+) -> None:
     path, output = recipe(folder, tmp_path), tmp_path / "run"
-    for count, steps in (("1", 4), ("2", 8)):
-        stopped = ended(command(path, output, "--nproc", count), FAULT="SIGINT", FAULT_RANK=str(int(count) - 1))
+    for mesh, steps in zip(meshes[:2], (4, 8), strict=True):
+        stopped = ended(command(path, output, *layout(mesh)), FAULT="SIGINT", FAULT_RANK=str(mesh.size - 1))
         assert stopped.returncode == 130, stopped.stderr
         assert len(losses(output)) == steps
-    assert ended(command(path, output, "--nproc", "4")).returncode == 0
+    done = ended(command(path, output, *layout(meshes[2])))
+    assert done.returncode == 0, done.stderr
     assert_same(output, alone)
 
 
@@ -142,18 +160,18 @@ FAULTS = {
 }
 """What happens to a process → words of the run's error. A process that is stopped within 0.1 s of a new phase has told
 of the one before, so the phase is not always that of its last step."""
-_QUICK = [("SIGKILL", 1), ("SIGSTOP", 1)]
-_ALL = [(fault, rank) for fault in FAULTS for rank in (0, 1)]
+_QUICK = [("SIGKILL", 1, Mesh(data=2)), ("SIGSTOP", 1, Mesh(shard=2))]
+_ALL = [(fault, rank, mesh) for fault in FAULTS for rank in (0, 1) for mesh in (Mesh(data=2), Mesh(shard=2))]
 
 
 @pytest.mark.parametrize(
-    ("fault", "rank"), [pytest.param(*each, marks=() if each in _QUICK else pytest.mark.slow) for each in _ALL]
+    ("fault", "rank", "mesh"), [pytest.param(*each, marks=() if each in _QUICK else pytest.mark.slow) for each in _ALL]
 )
 def test_a_lost_process_ends_the_run_with_its_name(
-    folder: Path, alone: Path, tmp_path: Path, fault: str, rank: int
+    folder: Path, alone: Path, tmp_path: Path, fault: str, rank: int, mesh: Mesh
 ) -> None:
     path, output = recipe(folder, tmp_path), tmp_path / "run"
-    done = ended(command(path, output, "--nproc", "2"), FAULT=fault, FAULT_RANK=str(rank))
+    done = ended(command(path, output, *layout(mesh)), FAULT=fault, FAULT_RANK=str(rank))
     assert done.returncode not in (0, 130)
     assert FAULTS[fault].format(rank) in done.stderr, done.stderr
     assert [each for each in psutil.process_iter(["cmdline"]) if str(output) in (each.info["cmdline"] or [])] == []
@@ -187,10 +205,14 @@ def test_processes_of_other_recipes_do_not_train_together() -> None:
 
 
 def test_a_layout_is_that_of_the_processes() -> None:
-    Parallel().require_size(3)
-    Parallel(data=3).require_size(3)
-    with pytest.raises(RecipeError, match=r"parallel\.data: 2, and 3 processes"):
-        Parallel(data=2).require_size(3)
+    assert Parallel().mesh(3) == Mesh(data=3)
+    assert Parallel(data=3).mesh(3) == Mesh(data=3)
+    assert Parallel(shard=2).mesh(4) == Mesh(data=2, shard=2)
+    assert Parallel(shard="auto").mesh(4) == Mesh(shard=4)
+    assert Parallel(data=2, shard="auto").mesh(4) == Mesh(data=2, shard=2)
+    for settings, size in ((Parallel(data=2), 3), (Parallel(shard=2), 3), (Parallel(shard=2), 1)):
+        with pytest.raises(RecipeError, match=rf"and {size} process"):
+            settings.mesh(size)
 
 
 def test_the_place_is_read_from_the_environment() -> None:

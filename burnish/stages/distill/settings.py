@@ -43,6 +43,7 @@ class DistillSettings(OnPolicySettings):
 
     default_rate_share: ClassVar[float] = 0.5
     own_alerts: ClassVar[frozenset[AlarmName]] = frozenset({"teacher_gap"})
+    compares_distributions: ClassVar[bool] = True
     takes_images: ClassVar[bool] = False
     usual: ClassVar[tuple[str, ...]] = (
         "teacher",

@@ -117,7 +117,7 @@ def measured_signal(
         # A moving average has a head of its own, which is in place only while it computes; a server knows one
         # temperature.
         temperature = 1.0 if servers else settings.sampling.temperature
-        return Signal("top_k", settings.resolved_top_k, temperature, len(student.head.weight))
+        return Signal("top_k", settings.resolved_top_k, temperature, student.head.vocabulary)
     return Signal("states", temperature=settings.sampling.temperature)
 
 
@@ -161,7 +161,7 @@ def _comparison(options: DivergenceOptions, heads: Sequence[Callable[[], Head]])
 
 def training_signal(data: DistillData, student: Model) -> Signal:
     """What the loss of training needs of a teacher."""
-    settings, vocabulary = data.settings, len(student.head.weight)
+    settings, vocabulary = data.settings, student.head.vocabulary
     if settings.loss == "policy_gradient":
         return Signal("logprobs", temperature=settings.sampling.temperature)
     if settings.loss in ("full", "uld"):
