@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
 from burnish.model.decoder import decoder_layers, decoder_of
@@ -21,12 +23,15 @@ def divisible_of(model: Model, *, cut_head: bool) -> Divisible:
     embedding = causal_lm.get_input_embeddings()
     plain = type(embedding).__module__.startswith("transformers.") or type(embedding) is nn.Embedding
     is_linear = isinstance(head, nn.Linear) and type(head).__module__.split(".")[0] != "peft"
+    config = causal_lm.config.get_text_config(decoder=True)
+    heads = [config.num_attention_heads, getattr(config, "num_key_value_heads", None) or config.num_attention_heads]
     return Divisible(
         model=model.model,
         root=causal_lm,
         decoder=decoder_of(causal_lm),
         layers=decoder_layers(causal_lm),
-        plan=causal_lm.config.get_text_config(decoder=True).base_model_tp_plan or {},
+        plan=config.base_model_tp_plan or {},
+        heads=math.gcd(*heads),
         head=head if is_linear and plain else None,
         embedding=embedding,
     )

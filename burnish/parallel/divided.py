@@ -15,6 +15,8 @@ from burnish.parallel.placement import Placement
 class Divided(Placement):
     """Placement of a model with weights of which this process has a part."""
 
+    is_divided = True
+
     def __init__(self, model: nn.Module, parts: Mapping[str, Part], columns: Columns | None = None) -> None:
         """
         Args:

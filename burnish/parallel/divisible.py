@@ -22,6 +22,8 @@ class Divisible:
     """The decoder's layers."""
     plan: Mapping[str, str]
     """Tensor parallelism: name of a module of the decoder, with * for a number → style; empty: there is no plan."""
+    heads: int
+    """Number of slices of equally many heads of attention, and of keys, at most."""
     head: nn.Linear | None
     """The output head, if tensor parallelism may cut it by tokens; None: it stays whole."""
     embedding: nn.Module

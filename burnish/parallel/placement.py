@@ -21,6 +21,8 @@ class Placement:
     """Where it computes; None: where its weights are."""
     columns: Columns | None = None
     """The tokens of the output head that are on this process; None: all."""
+    is_divided: bool = False
+    """Whether a computation needs other processes, which compute the same or with the same weights."""
     gathers: bool = False
     """Whether a computation gathers weights, so that all processes that have them together compute equally often."""
 

@@ -143,7 +143,7 @@ class Processes(World):
         model, slices, columns = divisible.model, None, None
         if self.mesh.tensor > 1:
             slices = Slices(self.groups.same_rows, self.rank)
-            slices.decoder(divisible.decoder, divisible.plan)
+            slices.decoder(divisible.decoder, divisible.plan, divisible.heads)
             columns = None if divisible.head is None else slices.head(divisible.head, divisible.embedding)
         cut = {} if slices is None else slices.named(model)
         if self.groups.mesh is not None:

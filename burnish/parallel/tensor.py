@@ -69,8 +69,13 @@ class Slices:
         self.partial: set[int] = set()
         """Ids of whole parameters of whose gradient each process has a summand."""
 
-    def decoder(self, decoder: nn.Module, plan: Mapping[str, str]) -> None:
-        """Cuts the layers of a decoder by a plan: name of a module, with * for a number → style.
+    def decoder(self, decoder: nn.Module, plan: Mapping[str, str], heads: int) -> None:
+        """Cuts the layers of a decoder.
+
+        Args:
+            decoder: the decoder.
+            plan: name of a module, with * for a number → style.
+            heads: number of slices with equally many heads of attention that there can be.
 
         Raises:
             ModelError: a style is not implemented, or a matrix cannot be cut into equal slices.
@@ -78,6 +83,8 @@ class Slices:
         found = [(name, module, style) for name, module in decoder.named_modules() if (style := _style(name, plan))]
         if not found:
             raise _refused(f"{type(decoder).__name__} has no plan in transformers")
+        if heads % self.count:
+            raise _refused(f"heads of attention (or of keys) are not {self.count} equal slices")
         for name, module, style in found:
             if style == COLUMNS:
                 self._columns(name, module)

@@ -14,6 +14,7 @@ from torch import Tensor
 from burnish.data.prompts import TokenizedPrompt
 from burnish.errors import RunError
 from burnish.model.policy import Model
+from burnish.parallel.world import ONE_PROCESS, World
 from burnish.rewards.response_view import ResponseView
 from burnish.rewards.response_views import Decode, response_view, response_views
 from burnish.rewards.verdict import Outcome, Verdict
@@ -117,6 +118,8 @@ class SingleTurn:
     decode: Decode
     """Decodes the tokens of a response to the text that rewards see, without end tokens."""
     params: SamplingParams
+    world: World = ONE_PROCESS
+    """Processes of the run; those that sample the same responses grade them once."""
     _version: int = 0
 
     @property
@@ -145,7 +148,7 @@ class SingleTurn:
         self._require_fresh(groups)
         sampled = time.perf_counter()
         views = [response_views(p.task, group, self.decode) for p, group in zip(prompts, groups, strict=True)]
-        verdicts = self.grade(views)
+        verdicts = self.world.with_same_rows(lambda: self.grade(views))
         graded = [
             GradedGroup(
                 prompt,

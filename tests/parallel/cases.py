@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import LlamaForCausalLM
+
+from burnish.builtin.tiny import make_model, make_tokenizer
 from burnish.parallel.mesh import Mesh
 from tests.stages.small import write_world
 from tests.vision.small import FAMILIES, rows_of
@@ -61,11 +65,38 @@ ADAPTERS: Mapping[str, Mapping[str, Any]] = {"full": {}, "lora": {"adapter": {"k
 def write_cases(folder: Path) -> Path:
     """Writes rows and models of all cases."""
     write_world(folder)
-    FAMILIES[0].write(folder / "vision")
+    for number, name in enumerate(("model", "other")):
+        _write_divisible(folder / name, seed=number)
+    _write_divisible_vision(folder / "vision")
     (folder / "images").mkdir()
     for kind in ("sft", "pairs", "tasks"):
         rows_of(kind, folder / "images", count=24)
     return folder
+
+
+def _write_divisible(folder: Path, seed: int) -> None:
+    """A model of which two processes can have equal slices: of the heads of its attention, and of its tokens."""
+    config = make_model(0, hidden_size=32, layers=2).config
+    config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 8
+    torch.manual_seed(seed)
+    model = LlamaForCausalLM(config)
+    model.resize_token_embeddings(pad_to_multiple_of=8, mean_resizing=False)
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+
+
+def _write_divisible_vision(folder: Path) -> None:
+    """A vision-language model of which two processes can have equal slices."""
+    small = FAMILIES[0]
+    built = small.build(dtype=torch.float32)
+    built.config.text_config.num_key_value_heads = 2
+    torch.manual_seed(0)
+    model = type(built)(built.config)
+    model.generation_config.eos_token_id = small.tokenizer().eos_token_id
+    model.resize_token_embeddings(pad_to_multiple_of=8, mean_resizing=False)
+    model.save_pretrained(folder)
+    small.tokenizer().save_pretrained(folder)
+    small.processor().save_pretrained(folder)
 
 
 def settings_of(method: str, adapter: str, folder: Path) -> tuple[str, dict[str, Any]]:

@@ -67,7 +67,7 @@ def _graded(data: DistillData, source: LocalSource) -> Callable[[OnPart], EvalRe
     def evaluate(on_part: OnPart) -> EvalResult:
         with source.opened() as teacher:
             sampler, decode = sampler_of(teacher, ends), response_decoder(teacher.tokenizer, ends)
-            worker = SingleTurn(teacher, sampler, data.judge, decode, greedy)
+            worker = SingleTurn(teacher, sampler, data.judge, decode, greedy, data.context.world)
             prompts = [seen(prompt) for prompt in data.held_out_prompts()]
             return RewardEval(prompts, worker, settings.success_threshold, data.context.world).evaluate(
                 teacher, on_part

@@ -105,7 +105,7 @@ class Rolling:
 
     def worker(self, params: SamplingParams) -> SingleTurn:
         """Answers prompts with these sampling parameters, and has the responses graded."""
-        return SingleTurn(self.policy, self.sampler, self.data.judge, self.decode, params)
+        return SingleTurn(self.policy, self.sampler, self.data.judge, self.decode, params, self.data.context.world)
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,7 @@ def _precomputed(
     settings, prepared = data.context.settings, data.feed.whole()
     fingerprint = identity(reference, data.feed.preparation.identity)
     progress, filler = count_on_terminal("rows under the reference"), replace(at_start, budget=BUDGET)
-    if settings.reference_rule == "precomputed" and not reference.placement.gathers:
+    if settings.reference_rule == "precomputed" and not reference.placement.is_divided:
         # One process computes under the lock of the cache's entry, and the others read: none may wait for another.
         alone = replace(filler, world=ONE_PROCESS)
         values, note = stored(alone, prepared.draws, fingerprint, reference.causal_lm.dtype, progress)
