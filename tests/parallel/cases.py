@@ -25,6 +25,8 @@ _IMAGES = {
 }
 METHODS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "sft": ("sft", _SUPERVISED),
+    "sft, layers recomputed": ("sft", {**_SUPERVISED, "gradient_checkpointing": True}),
+    "sft, pieces in main memory": ("sft", {**_SUPERVISED, "parallel": {"cpu_offload": True}}),
     "dpo": ("prefer", {**_PAIRS, "loss": "dpo"}),
     "simpo": ("prefer", {**_PAIRS, "loss": "simpo"}),
     "kto": ("prefer", {**_PAIRS, "loss": "kto"}),
@@ -66,7 +68,7 @@ def write_cases(folder: Path) -> Path:
     """Writes rows and models of all cases."""
     write_world(folder)
     for number, name in enumerate(("model", "other")):
-        _write_divisible(folder / name, seed=number)
+        write_divisible(folder / name, seed=number)
     _write_divisible_vision(folder / "vision")
     (folder / "images").mkdir()
     for kind in ("sft", "pairs", "tasks"):
@@ -74,7 +76,7 @@ def write_cases(folder: Path) -> Path:
     return folder
 
 
-def _write_divisible(folder: Path, seed: int) -> None:
+def write_divisible(folder: Path, seed: int) -> None:
     """A model of which two processes can have equal slices: of the heads of its attention, and of its tokens."""
     config = make_model(0, hidden_size=32, layers=2).config
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 8

@@ -23,6 +23,7 @@ from burnish.parallel.mesh import Mesh
 from burnish.parallel.place import Place
 from burnish.rollouts.dealt import deal
 from burnish.settings.parallel import Parallel
+from tests.parallel.cases import write_divisible
 from tests.parallel.threads import in_world
 from tests.stages.small import write_world
 
@@ -53,6 +54,7 @@ class Faulty(CrossEntropy):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = write_world(tmp_path_factory.mktemp("world"))
+    write_divisible(place / "model", seed=0)
     (place / "faulty.py").write_text(FAULTY)
     return place
 
@@ -127,7 +129,7 @@ def test_however_processes_are_started_the_run_is_that_of_one(
 
 def layout(mesh: Mesh) -> list[str]:
     """Options of a run with this layout."""
-    return ["--nproc", str(mesh.size), f"parallel.shard={mesh.shard}"]
+    return ["--nproc", str(mesh.size), f"parallel.shard={mesh.shard}", f"parallel.tensor={mesh.tensor}"]
 
 
 ONE = Mesh()
@@ -135,6 +137,7 @@ LAYOUTS = {
     "1, 2, 4": (ONE, Mesh(data=2), Mesh(data=4)),
     "1, shard 2, data 2 shard 2": (ONE, Mesh(shard=2), Mesh(data=2, shard=2)),
     "shard 2, shard 4, 1": (Mesh(shard=2), Mesh(shard=4), ONE),
+    "tensor 2, shard 2 tensor 2, 1": (Mesh(tensor=2), Mesh(shard=2, tensor=2), ONE),
 }
 
 
@@ -210,6 +213,7 @@ def test_a_layout_is_that_of_the_processes() -> None:
     assert Parallel(shard=2).mesh(4) == Mesh(data=2, shard=2)
     assert Parallel(shard="auto").mesh(4) == Mesh(shard=4)
     assert Parallel(data=2, shard="auto").mesh(4) == Mesh(data=2, shard=2)
+    assert Parallel(tensor=2, shard="auto").mesh(8) == Mesh(shard=4, tensor=2)
     for settings, size in ((Parallel(data=2), 3), (Parallel(shard=2), 3), (Parallel(shard=2), 1)):
         with pytest.raises(RecipeError, match=rf"and {size} process"):
             settings.mesh(size)

@@ -10,7 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from burnish.microbatch import CostModel
+from burnish.model.head import Head
+from burnish.model.scoring import score
+from burnish.packing import pack
+from burnish.parallel.columns import Columns
+from burnish.parallel.processes import Processes
 from burnish.parallel.world import World
+from burnish.types import TEACHER_SCORES, VALUE_SCORES, Group, Response, Score
 
 
 def collective_values(world: World) -> dict[str, Any]:
@@ -48,3 +55,47 @@ def bytes_summed(world: World, sizes: Sequence[int]) -> int:
         world.sum_gradients(parameters)
     assert all(bool((parameter.grad == world.size).all()) for parameter in parameters)
     return sum(sent)
+
+
+def scores_apart(world: Processes, route: str, softcap: float | None, bias: bool) -> dict[str, float]:
+    """Largest differences between scores and gradients of a head whose tokens are divided, and of the whole head.
+
+    Args:
+        world: two processes that divide the tokens.
+        route: frozen, recomputed or known: how the gradient is computed, see `model.scoring`.
+        softcap: of the head.
+        bias: whether the head has one.
+    """
+    draw = torch.Generator().manual_seed(0)
+    vocabulary, width = 14, 6
+    prompt, responses = torch.tensor([1, 2, 3]), (torch.tensor([4, 13, 0]), torch.tensor([7, 6]))
+    answers = [Response(tokens=each, trainable=torch.ones(len(each), dtype=torch.bool)) for each in responses]
+    group = Group(prompt=prompt, responses=tuple(answers))
+    [microbatch] = pack([group], 100, CostModel(), share=True)
+    weight = torch.randn((vocabulary, width), generator=draw, dtype=torch.float64)
+    offsets = torch.randn(vocabulary, generator=draw, dtype=torch.float64) if bias else None
+    hidden = torch.randn((len(microbatch.tokens), width), generator=draw, dtype=torch.float64)
+    order = [kind for kind in Score if kind not in TEACHER_SCORES | VALUE_SCORES]
+    upstream = {kind: torch.randn(len(microbatch.targets), generator=draw, dtype=torch.float64) for kind in order}
+
+    def computed(rows: slice, columns: Columns | None) -> list[Tensor]:
+        """Scores, and gradients of hidden states, weight and bias."""
+        trained = route != "frozen"
+        inputs = hidden.clone().requires_grad_()
+        own = weight[rows].clone().requires_grad_(trained)
+        own_bias = None if offsets is None else offsets[rows].clone().requires_grad_(trained)
+        head = Head(own, own_bias, scale=1.5, softcap=softcap, columns=columns)
+        known = upstream if route == "known" else None
+        scores = score(inputs, head, microbatch, order, temperature=0.7, coefficients=known, chunk_bytes=1)
+        values = torch.stack([scores.of(kind) for kind in order])
+        (values * torch.stack([upstream[kind] for kind in order])).sum().backward()
+        gradients = [each.grad for each in (inputs, own, own_bias) if each is not None and each.grad is not None]
+        return [values.detach(), *gradients]
+
+    half = vocabulary // 2
+    rows = slice(world.rank * half, (world.rank + 1) * half)
+    whole = computed(slice(None), None)
+    found = computed(rows, Columns(rows.start, half, vocabulary, world.groups.same_rows))
+    expected = [*whole[:2], *(each[rows] for each in whole[2:])]
+    names = ["values", "hidden", "weight", "bias"]
+    return {name: float((one - other).abs().max()) for name, one, other in zip(names, found, expected, strict=False)}
