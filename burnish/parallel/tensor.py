@@ -68,6 +68,7 @@ class Slices:
         """Id of a parameter → its slice."""
         self.partial: set[int] = set()
         """Ids of whole parameters of whose gradient each process has a summand."""
+        self._entered: tuple[Tensor, Tensor] | None = None
 
     def decoder(self, decoder: nn.Module, plan: Mapping[str, str], heads: int) -> None:
         """Cuts the layers of a decoder.
@@ -130,7 +131,7 @@ class Slices:
         for low, high in _adapters(name, module):
             self.partial.add(id(low.weight))
             self._cut(high, "weight", 0, name)
-        module.register_forward_pre_hook(lambda _, inputs: (_Enter.apply(inputs[0], self.group), *inputs[1:]))
+        module.register_forward_pre_hook(lambda _, inputs: (self._enter(inputs[0]), *inputs[1:]))
 
     def _rows(self, name: str, module: nn.Module) -> None:
         base = _linear(name, module)
@@ -141,7 +142,18 @@ class Slices:
         for low, high in _adapters(name, module):
             self._cut(low, "weight", 1, name)
             self.partial.add(id(high.weight))
-        module.register_forward_hook(lambda _, __, output: _Leave.apply(output, self.group))
+        module.register_forward_hook(lambda _, __, output: self._leave(output))
+
+    def _enter(self, tensor: Tensor) -> Tensor:
+        """The input of divided layers. Several with the same one (queries, keys, values) sum its gradient once."""
+        if self._entered is None or self._entered[0] is not tensor:
+            self._entered = tensor, _Enter.apply(tensor, self.group)
+        return self._entered[1]
+
+    def _leave(self, tensor: Tensor) -> Tensor:
+        self._entered = None
+        summed: Tensor = _Leave.apply(tensor, self.group)
+        return summed
 
     def _divide_lookup(self, embedding: nn.Embedding, first: int, count: int) -> None:
         """Makes an embedding look up its own tokens, 0 for others, and sum over the processes."""

@@ -14,7 +14,7 @@ from burnish.parallel.world import ONE_PROCESS
 from tests.parallel.cases import ADAPTERS, LAYOUTS, METHODS, settings_of, write_cases
 from tests.parallel.gradients import FirstStep, first_step, furthest
 from tests.parallel.group import Processes, processes
-from tests.parallel.work import bytes_summed, collective_values
+from tests.parallel.work import bytes_summed, collective_values, traffic_of_step
 
 BOUND = 1e-10
 
@@ -70,3 +70,14 @@ def test_a_step_sends_each_gradient_once(groups: dict[int, Processes]) -> None:
     sizes = (3_000_000, 7_000_000, 1, 12)
     for sent in groups[2](bytes_summed, sizes):
         assert sent == 4 * (sum(sizes) + len(sizes))
+
+
+@pytest.mark.parametrize("mesh", LAYOUTS.values(), ids=LAYOUTS)
+def test_a_step_sends_what_the_formulas_say(groups: dict[int, Processes], folder: Path, mesh: Mesh) -> None:
+    """Those by which docs/parallel.md counts the bytes of many GPUs."""
+    for found, expected in groups[mesh.size](traffic_of_step, folder / "model", 3, mesh=mesh):
+        assert found == {
+            "all_gather": expected.all_gather,
+            "reduce_scatter": expected.reduce_scatter,
+            "all_reduce": expected.all_reduce,
+        }

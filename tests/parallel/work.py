@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from transformers import LlamaForCausalLM
 
+from burnish.losses.cross_entropy import CrossEntropy
 from burnish.microbatch import CostModel
+from burnish.model.attention import install
+from burnish.model.divide import divisible_of
 from burnish.model.head import Head
+from burnish.model.policy import Model
 from burnish.model.scoring import score
+from burnish.optim.optimizer import Optimizer
+from burnish.optim.settings import OptimizerSettings
 from burnish.packing import pack
 from burnish.parallel.columns import Columns
 from burnish.parallel.processes import Processes
+from burnish.parallel.traffic import Activations, ModelBytes, Traffic, of_copies, of_shards, of_slices
 from burnish.parallel.world import World
-from burnish.types import TEACHER_SCORES, VALUE_SCORES, Group, Response, Score
+from burnish.train.step import Trainer
+from burnish.types import TEACHER_SCORES, VALUE_SCORES, Denominator, Group, Response, Score
 
 
 def collective_values(world: World) -> dict[str, Any]:
@@ -99,3 +112,63 @@ def scores_apart(world: Processes, route: str, softcap: float | None, bias: bool
     expected = [*whole[:2], *(each[rows] for each in whole[2:])]
     names = ["values", "hidden", "weight", "bias"]
     return {name: float((one - other).abs().max()) for name, one, other in zip(names, found, expected, strict=False)}
+
+
+@contextmanager
+def counted() -> Iterator[dict[str, int]]:
+    """Context manager with the bytes of the whole tensors of collective calls, by kind. Numbers that are not those of
+    weights or activations (flags, sums of a softmax) are not counted: tensors of less than a kilobyte."""
+    found = {"all_gather": 0, "reduce_scatter": 0, "all_reduce": 0}
+    originals = dist.all_gather_single, dist.reduce_scatter_single, dist.all_reduce
+
+    def gather(output: Tensor, *arguments: Any, **options: Any) -> Any:
+        found["all_gather"] += output.nbytes
+        return originals[0](output, *arguments, **options)
+
+    def scatter(*, input: Tensor, **options: Any) -> Any:
+        found["reduce_scatter"] += input.nbytes
+        return originals[1](input=input, **options)
+
+    def reduce(tensor: Tensor, *arguments: Any, **options: Any) -> Any:
+        found["all_reduce"] += tensor.nbytes if tensor.nbytes >= 1024 else 0
+        return originals[2](tensor, *arguments, **options)
+
+    with (
+        mock.patch.object(dist, "all_gather_single", gather),
+        mock.patch.object(dist, "reduce_scatter_single", scatter),
+        mock.patch.object(dist, "all_reduce", reduce),
+    ):
+        yield found
+
+
+def traffic_of_step(world: Processes, folder: Path, num_microbatches: int) -> tuple[dict[str, int], Traffic]:
+    """Bytes that were given to collective calls in a step of equal microbatches, and those of `parallel.traffic`."""
+    causal_lm = LlamaForCausalLM.from_pretrained(folder).train()
+    install(causal_lm)
+    whole = Model(causal_lm, tokenizer=None)
+    shape = causal_lm.config
+    policy = replace(whole, placement=world.place(divisible_of(whole, cut_head=True)))
+    sizes = {name: 4 * prod(part_bytes(policy, name, p)) for name, p in policy.named_parameters()}
+    layers = sum(size for name, size in sizes.items() if ".layers." in name)
+    model = ModelBytes(layers, sum(sizes.values()) - layers, sum(sizes.values()))
+    optimizer = Optimizer(policy.trained_parameters(), OptimizerSettings(), placement=policy.placement)
+    trainer = Trainer(policy, optimizer, world=world)
+    answer = Response(tokens=torch.arange(20), trainable=torch.ones(20, dtype=torch.bool))
+    group = Group(prompt=torch.arange(44), responses=(answer,))
+    [microbatch] = policy.pack([group], 64)
+    denominators = dict.fromkeys(Denominator, 1.0)
+    with counted() as found:
+        for _ in range(num_microbatches):
+            trainer.forward_backward(microbatch, CrossEntropy(), denominators)
+        optimizer.sum_gradients(world)
+    in_shards = of_shards(model, num_microbatches) if world.mesh.shard > 1 else Traffic()
+    activations = Activations(64, 20, 4 * shape.hidden_size, shape.num_hidden_layers, ties_head=True)
+    sliced = of_slices(activations).all_reduce * num_microbatches if world.mesh.tensor > 1 else 0.0
+    copied = of_copies(model, world.mesh).all_reduce
+    return found, replace(in_shards, all_reduce=sliced + copied)
+
+
+def part_bytes(policy: Model, name: str, weight: nn.Parameter) -> list[int]:
+    """Shape of a weight before it was sharded."""
+    part = policy.placement.part(name)
+    return list(weight.shape if part.shape is None else part.shape)
