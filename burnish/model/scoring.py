@@ -1,4 +1,4 @@
-"""Scores of tokens from hidden states. The only file where a tensor has a vocabulary axis.
+"""Scores of tokens from hidden states. Here and in `score_chunk` alone, a tensor has a vocabulary axis.
 
 Sits between packing and loss. [scored, vocabulary] is never built: scored tokens are computed in chunks, and tensors
 kept for the backward have no vocabulary axis. Every score is a function of one row of logits z, p = softmax z:
@@ -35,20 +35,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from burnish.model.divergence import Compared, Comparison, Side
+from burnish.model.divergence import Comparison, Side
 from burnish.model.gather import Gather
 from burnish.model.head import Head, NewRows, accumulation_dtype
 from burnish.model.logits import HeadProduct, LogitSettings
 from burnish.model.products import HeadMatrix, OuterSum
-from burnish.parallel.columns import Columns
+from burnish.model.score_chunk import Chunk
 from burnish.types import TEACHER_SCORES, Microbatch, Score, TokenScores
 
 CHUNK_BYTES = {"cpu": 16 * 2**20, "cuda": 512 * 2**20}
 """Size of one chunk of logits, by the kind of device. On a CPU it fits into the cache; on a GPU it has some
 hundred tokens even with a vocabulary of 256 000, so that its products are bound by arithmetic and not by reading the
 head."""
-_DIFFERENTIABLE = frozenset(Score) - TEACHER_SCORES
-"""Scores whose gradients are sums of the terms above."""
 _FULL_ROW_SCORES = TEACHER_SCORES | {Score.ENTROPY, Score.MEAN_LOGPROB, Score.LOG_COLLISION}
 """Scores that need all log-probabilities of a token's distribution."""
 
@@ -96,112 +94,6 @@ def score(
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Chunk:
-    """Chunk of scored tokens with their distributions: the only tensors of shape [chunk, V]."""
-
-    rows: slice
-    """Indices of the chunk among the scored tokens."""
-    source: Tensor
-    """[chunk, H], in the model's type"""
-    targets: Tensor
-    """[chunk]"""
-    probabilities: Tensor
-    """[chunk, V]; `product_gradient` overwrites it with the gradient."""
-    logprobs: Tensor | None
-    """[chunk, V]; None: no score needs them, and the probabilities have overwritten the logits."""
-    logprob: Tensor
-    """[chunk], of the targets"""
-    log_partition: Tensor
-    """[chunk]"""
-    capped: Tensor | None
-    """[chunk, V] tanh(x / c) of a soft-capped head; None: no cap."""
-    compared: Compared | None
-    """The teacher's side; None: no score compares."""
-    slope: float
-    """d(logit)/d(W h + b) without the soft-cap: scale / temperature."""
-    columns: Columns | None = None
-    """The tokens of V that are here; None: all."""
-
-    def values(self, order: tuple[Score, ...]) -> Tensor:
-        """[scores, chunk]"""
-        return torch.stack([self._value(kind) for kind in order])
-
-    def _value(self, kind: Score) -> Tensor:
-        if kind is Score.LOGPROB:
-            return self.logprob
-        if kind is Score.LOG_PARTITION:
-            return self.log_partition
-        assert self.logprobs is not None, "the logits know which scores look at whole rows"
-        if kind is Score.ENTROPY:
-            return self._over_all(-(self.probabilities * self.logprobs).sum(dim=1))
-        if kind is Score.LOG_COLLISION:
-            collision = torch.logsumexp(2 * self.logprobs, dim=1)
-            return collision if self.columns is None else self.columns.logsumexp(collision)
-        if kind in TEACHER_SCORES:
-            assert self.compared is not None, "a model that is compared has a teacher"
-            if kind is Score.AGREEMENT:
-                return self.compared.agreement(self.logprobs)
-            return self.compared.value(self.probabilities, self.logprobs)
-        return self.logprobs.mean(dim=1) if self.columns is None else self._over_all(self.logprobs.sum(dim=1)) / self._v
-
-    @property
-    def _v(self) -> int:
-        return self.probabilities.shape[1] if self.columns is None else self.columns.vocabulary
-
-    def _over_all(self, sums: Tensor) -> Tensor:
-        """Sums over the whole vocabulary, from those over the tokens that are here."""
-        return sums if self.columns is None else self.columns.sum(sums)
-
-    def product_gradient(self, order: tuple[Score, ...], upstream: Tensor) -> Tensor:
-        """[chunk, V]: Σ_k upstream[k] · d(score k)/d(W h + b); upstream is [scores, chunk].
-
-        The gradient overwrites the probabilities, so it can be computed once per chunk.
-        """
-        given = dict(zip(order, upstream, strict=True))
-        zero = torch.zeros_like(self.log_partition)
-        onehot, partition = given.get(Score.LOGPROB, zero), given.get(Score.LOG_PARTITION, zero)
-        mean, entropy = given.get(Score.MEAN_LOGPROB, zero), given.get(Score.ENTROPY)
-        factor = (partition - onehot - mean)[:, None]
-        if entropy is not None:
-            assert self.logprobs is not None, "the logits know which scores look at whole rows"
-            value = self._value(Score.ENTROPY)
-            factor = factor - entropy[:, None] * (self.logprobs + value[:, None])
-        if Score.LOG_COLLISION in given:
-            assert self.logprobs is not None, "the logits know which scores look at whole rows"
-            collision = given[Score.LOG_COLLISION][:, None]
-            value = self._value(Score.LOG_COLLISION)
-            factor = factor + 2 * collision * torch.expm1(self.logprobs - value[:, None])
-        divergence = given.get(Score.DIVERGENCE)
-        from_teacher = None if divergence is None else self._from_teacher(divergence)
-        if from_teacher is not None and not _DIFFERENTIABLE & set(order):
-            return self._through_cap(from_teacher)
-        gradient = self.probabilities.mul_(factor)
-        if from_teacher is not None:
-            gradient += from_teacher
-        if Score.MEAN_LOGPROB in given:
-            gradient += mean[:, None] / self._v
-        targets = self.targets
-        if self.columns is not None:
-            targets, own = self.columns.own(targets)
-            onehot = torch.where(own, onehot, 0.0)
-        # One entry per token: indexing is deterministic on every device, a scatter of sums need not be.
-        gradient[torch.arange(len(gradient), device=gradient.device), targets] += onehot
-        return self._through_cap(gradient)
-
-    def _through_cap(self, gradient: Tensor) -> Tensor:
-        """From the logits to W h + b, in place."""
-        if self.capped is not None:
-            gradient *= 1 - self.capped**2
-        return gradient if self.slope == 1.0 else gradient.mul_(self.slope)
-
-    def _from_teacher(self, upstream: Tensor) -> Tensor:
-        """[chunk, V], of the divergence."""
-        assert self.compared is not None, "a model that is compared has a teacher"
-        assert self.logprobs is not None, "the logits know which scores look at whole rows"
-        return self.compared.gradient(self.probabilities, self.logprobs, upstream)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class _Logits:
     """Logits of all scored tokens, computed one chunk at a time."""
 
@@ -214,17 +106,17 @@ class _Logits:
     """The scores that are computed."""
     side: Side | None = None
 
-    def __iter__(self) -> Iterator[_Chunk]:
+    def __iter__(self) -> Iterator[Chunk]:
         matrix = self.head.matrix
         size = max(1, self.head.settings.chunk_bytes // (matrix.given.shape[0] * matrix.dtype.itemsize))
         for start in range(0, len(self.source), size):
             yield self.chunk(slice(start, min(start + size, len(self.source))))
 
-    def chunk(self, rows: slice) -> _Chunk:
+    def chunk(self, rows: slice) -> Chunk:
         part = self.source[rows]
         return self._normalized(rows, part, *self.head.logits(part))
 
-    def _normalized(self, rows: slice, part: Tensor, logits: Tensor, capped: Tensor | None) -> _Chunk:
+    def _normalized(self, rows: slice, part: Tensor, logits: Tensor, capped: Tensor | None) -> Chunk:
         """Softmax of the logits in as few passes as torch's functions allow, since a chunk is larger than a core's
         cache and exponentials cost a fifth of the product. The largest probability of a token is 1 / Σ exp(z − max z),
         so softmax alone gives the log-partition."""
@@ -236,7 +128,7 @@ class _Logits:
             largest, chosen = logits.amax(dim=1), logits.gather(1, targets[:, None])[:, 0]
             probabilities = torch.softmax(logits, dim=1) if whole else torch.softmax(logits, dim=1, out=logits)
             log_partition = largest - probabilities.amax(dim=1).log()
-        return _Chunk(
+        return Chunk(
             rows,
             part,
             targets,
@@ -302,7 +194,7 @@ _Gradients = tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]
 class _Route(Protocol):
     """One way to compute the gradient."""
 
-    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+    def visit(self, chunk: Chunk, logits: _Logits) -> None:
         """Called once for every chunk of the forward."""
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
@@ -331,7 +223,7 @@ class _Recomputed:
     def __init__(self, order: tuple[Score, ...]) -> None:
         self.order = order
 
-    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+    def visit(self, chunk: Chunk, logits: _Logits) -> None:
         pass
 
     def gradients(self, upstream: Tensor, logits: _Logits) -> _Gradients:
@@ -351,7 +243,7 @@ class _FrozenHead:
         self.score_gradients = source.new_empty((len(order), *source.shape), dtype=dtype)
         self.columns = source.new_empty((len(order), len(source), num_new), dtype=dtype)
 
-    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+    def visit(self, chunk: Chunk, logits: _Logits) -> None:
         matrix, new_rows = logits.head.matrix, logits.head.new_rows
         for k, unit in enumerate(torch.eye(len(self.order), dtype=matrix.dtype, device=matrix.given.device)):
             own = chunk if k + 1 == len(self.order) else replace(chunk, probabilities=chunk.probabilities.clone())
@@ -381,7 +273,7 @@ class _KnownUpstream:
         self.order, self.coefficients = order, coefficients
         self.sums: _Sums | None = None
 
-    def visit(self, chunk: _Chunk, logits: _Logits) -> None:
+    def visit(self, chunk: Chunk, logits: _Logits) -> None:
         self.sums = self.sums or _Sums(logits)
         self.sums.add(chunk.product_gradient(self.order, self.coefficients[:, chunk.rows]), chunk)
 
@@ -402,7 +294,7 @@ class _Sums:
         bias = logits.head.bias
         self.bias = None if bias is None else torch.zeros_like(bias, dtype=self.matrix.dtype)
 
-    def add(self, gradient: Tensor, chunk: _Chunk) -> None:
+    def add(self, gradient: Tensor, chunk: Chunk) -> None:
         """Adds a chunk's [chunk, V] gradient of W h + b."""
         self.matrix.back(self.weight.add(gradient, chunk.source), self.source[chunk.rows])
         if self.bias is not None:

@@ -139,9 +139,13 @@ LAYOUTS = {
     "shard 2, shard 4, 1": (Mesh(shard=2), Mesh(shard=4), ONE),
     "tensor 2, shard 2 tensor 2, 1": (Mesh(tensor=2), Mesh(shard=2, tensor=2), ONE),
 }
+QUICK = {"tensor 2, shard 2 tensor 2, 1"}
 
 
-@pytest.mark.parametrize("meshes", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize(
+    "meshes",
+    [pytest.param(of, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, of in LAYOUTS.items()],
+)
 def test_a_run_goes_on_with_another_layout(
     folder: Path, alone: Path, tmp_path: Path, meshes: tuple[Mesh, Mesh, Mesh]
 ) -> None:

@@ -31,6 +31,10 @@ def groups() -> Iterator[dict[int, Processes]]:
         yield {2: two, 4: four}
 
 
+QUICK_METHODS = {"sft", "dpo", "kto", "grpo", "grpo, images"}
+QUICK_LAYOUTS = {"data=2", "shard=2", "shard=2, tensor=2"}
+
+
 @pytest.fixture(scope="module", params=[(method, adapter) for method in METHODS for adapter in ADAPTERS], ids="-".join)
 def case(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, Any], FirstStep]:
     """Stage, settings, and what one process gets."""
@@ -39,11 +43,28 @@ def case(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, A
     return stage, settings, first_step(ONE_PROCESS, folder, stage, settings)
 
 
-@pytest.mark.parametrize("mesh", LAYOUTS.values(), ids=LAYOUTS)
+def quick(method: str, layout: str) -> bool:
+    """Whether a case is among the fast tests; all are among the slow ones."""
+    return method in QUICK_METHODS and layout in QUICK_LAYOUTS
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param((method, adapter), layout, marks=() if quick(method, layout) else pytest.mark.slow)
+        for method in METHODS
+        for adapter in ADAPTERS
+        for layout in LAYOUTS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("case", "layout"), cases(), indirect=["case"], ids=lambda each: "-".join(each) if isinstance(each, tuple) else each
+)
 def test_gradients_are_those_of_one_process(
-    groups: dict[int, Processes], folder: Path, case: tuple[str, dict[str, Any], FirstStep], mesh: Mesh
+    groups: dict[int, Processes], folder: Path, case: tuple[str, dict[str, Any], FirstStep], layout: str
 ) -> None:
     stage, settings, alone = case
+    mesh = LAYOUTS[layout]
     ranks = groups[mesh.size](first_step, folder, stage, settings, mesh=mesh)
     assert alone.gradients
     for found in ranks:
