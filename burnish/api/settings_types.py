@@ -310,7 +310,16 @@ class ParallelDict(TypedDict, total=False):
     """Several processes that train together (docs/parallel.md)."""
 
     data: Data | None
-    """Processes that hold all weights each and share the rows of a step; auto: all that were started."""
+    """Copies of the weights, which share the rows of a step; auto: as many as the processes make."""
+    shard: int | Literal["auto"]
+    """Processes that keep a part of every weight each and gather it to compute (FSDP2); auto: all that are left."""
+    tensor: int
+    """Processes that compute the same rows, each with a slice of every layer (tensor parallelism)."""
+    config: str | None
+    """A DeepSpeed ZeRO JSON or an accelerate configuration, for what the other keys of parallel leave open; null:
+    none."""
+    cpu_offload: bool
+    """Whether sharded weights, gradients and the optimizer stay in the memory of the CPU."""
     timeout_s: float
     """Seconds after which a process that does not answer counts as lost, and the run ends with its name."""
 

@@ -186,6 +186,7 @@ NOT_IDENTITY = frozenset(
         "dry_run",
         "reward_workers",
         "parallel.data",
+        "parallel.config",
         "parallel.shard",
         "parallel.tensor",
         "parallel.cpu_offload",

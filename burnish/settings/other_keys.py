@@ -14,7 +14,8 @@ def same(*answers: tuple[str, str]) -> dict[str, str]:
     return {key: answer for answer, keys in answers for key in keys.split()}
 
 
-_NOT_SHARDED = "not available: processes hold all weights each (burnish run … --nproc N), sharded weights come later"
+_LAYOUT = "parallel.config, which reads a DeepSpeed JSON or an accelerate configuration; or parallel.shard: auto"
+_NO_LONG = "not available: a sequence is not divided among processes (context parallelism); parallel.tensor cuts layers"
 _STARTED = "not needed: burnish run … --nproc N, torchrun or accelerate launch start the processes (docs/parallel.md)"
 _NO_IMAGES = "not available: video and audio are not trained on yet"
 _PACKED = "always on: rows are packed without padding and never see each other"
@@ -101,10 +102,14 @@ MODEL: Mapping[str, str] = same(
     ("optimizer.lr_multipliers, such as {visual: 0.1}: factors of learning_rate", "vit_lr"),
     ("not needed: the image processor is the model's own", "processor_type"),
     (_NO_IMAGES, "video_max_pixels log_multimodal"),
-    (_NOT_SHARDED, "deepspeed fsdp fsdp_config fsdp_version fsdp_final_state_dict_type parallelism_config"),
-    (_NOT_SHARDED, "sequence_parallel_degree sequence_parallel_size context_parallel_size tensor_parallel_size"),
-    (_NOT_SHARDED, "dp_shard_size deepspeed_autotp_size zero_hpz_partition_size use_ray use_mca"),
-    (_NOT_SHARDED, "ds3_gather_for_generation"),
+    (_LAYOUT, "deepspeed fsdp fsdp_config parallelism_config"),
+    (_NO_LONG, "sequence_parallel_degree sequence_parallel_size context_parallel_size"),
+    ("parallel.tensor", "tensor_parallel_size deepspeed_autotp_size"),
+    ("parallel.shard", "dp_shard_size zero_hpz_partition_size"),
+    ("not needed: sharded weights are those of FSDP2", "fsdp_version"),
+    ("not needed: the model at the end is one folder", "fsdp_final_state_dict_type"),
+    ("not needed: the sampler gathers sharded weights once for all responses", "ds3_gather_for_generation"),
+    ("not available: processes are started by --nproc N, torchrun or accelerate launch", "use_ray use_mca"),
     (_STARTED, "accelerator_config local_rank world_size nproc_per_node num_processes ddp ddp_backend"),
     ("parallel.timeout_s", "ddp_timeout"),
     ("not needed: gradients are summed once a step", "ddp_bucket_cap_mb ddp_broadcast_buffers ddp_static_graph"),

@@ -85,7 +85,7 @@ def run(origins: ResolvedRecipe, world: World = ONE_PROCESS, *, callbacks: Callb
         progress.note(start_line(origins))
         tracking = Tracking(recipe.trackers, recipe.project, recipe.run_name or "", recipe.model_dump(mode="json"))
         listeners = Sinks(folder.path, folder.append_metrics, progress, tracking, world.is_main)
-        for line in _cannot_resume(recipe):
+        for line in (*recipe.parallel.notes, *_cannot_resume(recipe)):
             progress.say(line)
         summary = _Running(recipe, kinds, folder, listeners, stop, callbacks).stages(number, first)
         listeners.report("finished")

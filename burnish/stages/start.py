@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from importlib.metadata import version
 
 import torch
@@ -31,7 +33,8 @@ def start(recipe: ResolvedRecipe, *, callbacks: Callbacks = NO_CALLBACKS) -> Run
         Interrupted: stopped after a checkpoint was written.
         DivergenceError: the loss is not finite any more.
     """
-    place, settings = Place.from_environment(), recipe.recipe.parallel
+    place, settings = Place.from_environment(), recipe.recipe.parallel.started(os.environ)
+    recipe = replace(recipe, recipe=recipe.recipe.model_copy(update={"parallel": settings}))
     mesh = settings.mesh(1 if place is None else place.size)
     if place is None:
         return run(recipe, callbacks=callbacks)
