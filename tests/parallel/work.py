@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -13,8 +14,10 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from transformers import LlamaForCausalLM
 
+from burnish.errors import RunError
 from burnish.losses.cross_entropy import CrossEntropy
 from burnish.microbatch import CostModel
 from burnish.model.attention import install
@@ -26,9 +29,12 @@ from burnish.optim.optimizer import Optimizer
 from burnish.optim.settings import OptimizerSettings
 from burnish.packing import pack
 from burnish.parallel.columns import Columns
+from burnish.parallel.part import Part
 from burnish.parallel.processes import Processes
 from burnish.parallel.traffic import Activations, ModelBytes, Traffic, of_copies, of_shards, of_slices
 from burnish.parallel.world import World
+from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
+from burnish.runs.pieces import Piece
 from burnish.train.step import Trainer
 from burnish.types import TEACHER_SCORES, VALUE_SCORES, Denominator, Group, Response, Score
 
@@ -172,3 +178,33 @@ def part_bytes(policy: Model, name: str, weight: nn.Parameter) -> list[int]:
     """Shape of a weight before it was sharded."""
     part = policy.placement.part(name)
     return list(weight.shape if part.shape is None else part.shape)
+
+
+def checkpoint_of(world: Processes, folder: Path, step: int, full_rank: int | None) -> str:
+    """Writes a checkpoint with pieces of one tensor; on one rank the disk is full. Returns the error, if any."""
+    part = Part(mesh=world.groups.mesh, shape=torch.Size([6, 4]))
+    whole = torch.arange(24.0).view(6, 4) + step
+    pieces = {"weights/w": Piece(part, part.own(whole).clone())}
+    checkpoint = Checkpoint(step, {"common": torch.ones(2)}, {"step": step}, pieces)
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fails = mock.patch.object(HuggingFaceStorageWriter, "write_data", full)
+    with fails if world.rank == full_rank else nullcontext():
+        try:
+            save_checkpoint(folder, checkpoint, None, world)
+        except RunError as error:
+            return str(error)
+    return ""
+
+
+def checkpoint_read(world: Processes, folder: Path) -> tuple[int, bool]:
+    """Step of the newest checkpoint, and whether this process reads its part and the whole tensor as they were."""
+    newest = latest_checkpoint(folder).path
+    assert newest is not None
+    found = load_checkpoint(newest)
+    whole = torch.arange(24.0).view(6, 4) + found.step
+    part = Part(mesh=world.groups.mesh, shape=torch.Size([6, 4]))
+    own = found.tensor("weights/w", Piece(part, part.own(whole)))
+    return found.step, torch.equal(own, part.own(whole)) and torch.equal(found.tensor("weights/w"), whole)
