@@ -56,23 +56,34 @@ class TeacherKL:
         requests = [SampleRequest(prompt.tokens, prompt.row, prompt.media) for prompt in mine]
         groups = self.sampler.sample(requests, 1, self.params, step=_STEP)
         groups = self.teacher([with_task(g, p.task) for g, p in zip(groups, mine, strict=True)])
-        sums = _sampled(groups) if self.comparison is None else self._compared(policy, groups, self.comparison)
-        gathered = [part for shard in self.world.gather_shares([sums]) for part in shard]
+        gathered = self._gathered(policy, groups)
         tokens = sum(part["tokens"] for part in gathered)
         if not tokens:
             return EvalResult({})
         names = [name for name in gathered[0] if name != "tokens"]
         return EvalResult({name: math.fsum(part.get(name, 0.0) for part in gathered) / tokens for name in names})
 
-    def _compared(self, policy: Model, groups: Sequence[Group], comparison: Comparison) -> dict[str, float]:
-        """Sums over tokens of the scores of whole distributions."""
+    def _gathered(self, policy: Model, groups: Sequence[Group]) -> list[dict[str, float]]:
+        """Sums over the tokens of all processes' groups, in parts. If weights are gathered to compute, the processes
+        share all groups anew, so that they compute equally often."""
+        if self.comparison is None:
+            return self.world.gather_shares(_sampled(groups))
+        if not policy.placement.gathers:
+            return self.world.gather_shares(self._compared(policy, groups, self.comparison))
+        every = [group for share in self.world.gather_shares(list(groups)) for group in share]
+        return [self._compared(policy, every, self.comparison, self.world)]
+
+    def _compared(
+        self, policy: Model, groups: Sequence[Group], comparison: Comparison, world: World = ONE_PROCESS
+    ) -> dict[str, float]:
+        """Sums over tokens of the scores of whole distributions; see `of_responses` for the world."""
         student = replace(policy, temperature=self.temperature, comparison=comparison)
 
         def scores(packed: Microbatch) -> Computed:
             computed = student.score(packed, _NEEDS)
             return Computed({kind.value: computed.of(kind) for kind in _NEEDS})
 
-        parts = [part for group in of_responses(student, groups, self.budget, scores) for part in group]
+        parts = [part for group in of_responses(student, groups, self.budget, scores, world) for part in group]
         names = {"divergence": "teacher_kl", "agreement": "teacher_agreement", "entropy": "student_entropy"}
         sums = {new: math.fsum(float(part[name].double().sum()) for part in parts) for name, new in names.items()}
         return {**sums, "tokens": float(sum(len(part["divergence"]) for part in parts))}

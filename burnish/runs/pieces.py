@@ -24,7 +24,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from burnish.errors import RunError
-from burnish.parallel.part import Part
+from burnish.parallel.part import Part, own_tensor
 from burnish.parallel.world import World
 
 _SLICE = re.compile(r"(?P<name>.*)@(?P<dim>\d+)\.(?P<index>\d+)\.(?P<count>\d+)")
@@ -125,8 +125,8 @@ class StoredPieces:
         if stored not in self._metadata.state_dict_metadata:
             return part.own(self.whole(name)).clone()
         empty = torch.empty(like.shape, dtype=self._dtype(stored))
-        self._read(stored, empty if part.mesh is None else part.sharded(empty))
-        return empty
+        into = empty if part.mesh is None else part.sharded(empty)  # on the device of the mesh
+        return own_tensor(self._read(stored, into)).cpu()
 
     def _read(self, stored: str, into: Tensor) -> Tensor:
         if into.numel():

@@ -21,11 +21,20 @@ def sampler_of(policy: Model, end_tokens: Collection[int], max_positions: int | 
         end_tokens: tokens that end a response.
         max_positions: maximum tokens of prompt and response together; None: the model's positions. If packed sequences
             are exact only for fewer (rotary scaling that depends on length), the plain sampler is used.
+
+    Raises:
+        ModelError: the plain sampler is needed, and processes divide the weights.
     """
     exact = exact_positions(policy.causal_lm.config)
     limit = positions_of(policy.causal_lm) if max_positions is None else max_positions
     if policy.share and limit <= exact:
         return LocalSampler(policy, end_tokens, limit)
+    if policy.placement.is_divided:
+        raise ModelError(
+            given=f"responses of {type(policy.causal_lm).__name__}, which cannot share a prompt, with divided weights",
+            rule="the sampler of divided weights computes a prompt once for all its responses",
+            remedy="set parallel.shard: 1 and parallel.tensor: 1 (every process has all weights)",
+        )
     return PlainSampler(policy.model, policy.tokenizer, end_tokens, limit)
 
 

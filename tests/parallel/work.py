@@ -35,8 +35,11 @@ from burnish.parallel.traffic import Activations, ModelBytes, Traffic, of_copies
 from burnish.parallel.world import World
 from burnish.runs.checkpoint import Checkpoint, latest_checkpoint, load_checkpoint, save_checkpoint
 from burnish.runs.pieces import Piece
+from burnish.stages.run import run
 from burnish.train.step import Trainer
 from burnish.types import TEACHER_SCORES, VALUE_SCORES, Denominator, Group, Response, Score
+from tests.parallel.cases import settings_of
+from tests.stages.small import resolved
 
 
 def collective_values(world: World) -> dict[str, Any]:
@@ -208,3 +211,11 @@ def checkpoint_read(world: Processes, folder: Path) -> tuple[int, bool]:
     part = Part(mesh=world.groups.mesh, shape=torch.Size([6, 4]))
     own = found.tensor("weights/w", Piece(part, part.own(whole)))
     return found.step, torch.equal(own, part.own(whole)) and torch.equal(found.tensor("weights/w"), whole)
+
+
+def whole_run(world: World, folder: Path, method: str, adapter: str, output: Path) -> int:
+    """Runs three steps of a stage in float64, with evaluations and checkpoints; returns its steps."""
+    stage, settings = settings_of(method, adapter, folder)
+    length = {"max_steps": 3, "log_every": 1, "checkpoint_every": 2, "eval_every": 2, "learning_rate": 1e-3}
+    recipe = resolved(folder, stage, output=str(output), dtype="float64", **settings, **length)
+    return run(recipe, world).steps

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from burnish.builtin.sets import builtin_rows, generate, write_rows
 from burnish.builtin.tiny import write_untrained
-from burnish.recipe.read import stage_recipe
+from burnish.recipe.read import ResolvedRecipe, stage_recipe
 from burnish.recipe.recipe import Recipe
 from burnish.stages.context import StageContext
 from burnish.stages.data import StageData
@@ -61,9 +61,13 @@ def write_world(folder: Path) -> Path:
     return folder
 
 
-def recipe_of(world: Path, method: str, **changed: object) -> Recipe:
+def resolved(world: Path, method: str, **changed: object) -> ResolvedRecipe:
     given = {key: str(world / str(value)) if key in FILES else value for key, value in SETTINGS[method].items()}
-    return stage_recipe(method, {"model": str(world / "model"), **given, **changed}).recipe
+    return stage_recipe(method, {"model": str(world / "model"), **given, **changed})
+
+
+def recipe_of(world: Path, method: str, **changed: object) -> Recipe:
+    return resolved(world, method, **changed).recipe
 
 
 def settings_of(world: Path, method: str, **changed: object) -> Any:
