@@ -64,7 +64,9 @@ def test_a_run_is_that_of_one_process(
     assert len(found) == len(expected) > 2
     for line, usual in zip(found, expected, strict=True):
         assert line.keys() == usual.keys()
-        assert [key for key in usual if not same(line[key], usual[key])] == []
+        # Before the first update the policy is its reference: every pair is a tie, which rounding may break.
+        tied = "pair_accuracy" if method == "dpo" and usual["step"] <= 1 else " "
+        assert [key for key in usual if tied not in key and not same(line[key], usual[key])] == []
     name = "model.safetensors" if adapter == "full" else "adapter_model.safetensors"
     one, other = (load_file(output / "model" / name) for output in (divided, alone))
     assert one.keys() == other.keys()
