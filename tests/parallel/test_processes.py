@@ -31,8 +31,10 @@ def groups() -> Iterator[dict[int, Processes]]:
         yield {2: two, 4: four}
 
 
-QUICK_METHODS = {"sft", "dpo", "kto", "grpo", "grpo, images"}
-QUICK_LAYOUTS = {"data=2", "shard=2", "shard=2, tensor=2"}
+QUICK_METHODS = ("sft", "dpo", "kto", "grpo", "grpo, images")
+QUICK_LAYOUTS = ("data=2", "shard=2", "shard=2, tensor=2")
+SLOW_LAYOUTS = ("shard=2", "shard=2, tensor=2")
+"""Layouts of all methods; `python -m scripts.layouts` computes every cell."""
 
 
 @pytest.fixture(scope="module", params=[(method, adapter) for method in METHODS for adapter in ADAPTERS], ids="-".join)
@@ -43,17 +45,17 @@ def case(request: pytest.FixtureRequest, folder: Path) -> tuple[str, dict[str, A
     return stage, settings, first_step(ONE_PROCESS, folder, stage, settings)
 
 
-def quick(method: str, layout: str) -> bool:
-    """Whether a case is among the fast tests; all are among the slow ones."""
-    return method in QUICK_METHODS and layout in QUICK_LAYOUTS
-
-
 def cases() -> list[Any]:
+    """Fast and slow cases: method and adapter, and layout."""
+    quick = {(method, layout) for method in QUICK_METHODS for layout in QUICK_LAYOUTS}
+    slow = {(method, layout) for method in METHODS for layout in SLOW_LAYOUTS}
+    slow |= {(method, layout) for method in ("sft", "grpo") for layout in LAYOUTS}
     return [
-        pytest.param((method, adapter), layout, marks=() if quick(method, layout) else pytest.mark.slow)
+        pytest.param((method, adapter), layout, marks=() if (method, layout) in quick else pytest.mark.slow)
         for method in METHODS
         for adapter in ADAPTERS
         for layout in LAYOUTS
+        if (method, layout) in quick | slow
     ]
 
 
