@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from burnish.config.settings import Settings
 from burnish.errors import RecipeError
 from burnish.parallel.mesh import Mesh
-from burnish.settings.parallel_config import GivenLayout, given_layout, layout_of_environment
+from burnish.settings.other_layouts import GivenLayout, given_layout, layout_of_environment
 
 
 def _settings_of(layout: GivenLayout) -> dict[str, Any]:
