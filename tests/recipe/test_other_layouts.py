@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from burnish.errors import RecipeError
 from burnish.parallel.mesh import Mesh
-from burnish.settings.parallel import Parallel
 from burnish.settings.other_layouts import GivenLayout, given_layout, layout_of_environment
+from burnish.settings.parallel import Parallel
 
 
 def zero(stage: int, **more: Any) -> dict[str, Any]:
