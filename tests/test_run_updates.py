@@ -49,8 +49,8 @@ def crash_after(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """The run dies when the checkpoint of the step is written; after that, it lives."""
     save = burnish.runs.resume.save_checkpoint
 
-    def save_and_crash(folder, checkpoint, keep):
-        path = save(folder, checkpoint, keep)
+    def save_and_crash(folder, checkpoint, keep, world):
+        path = save(folder, checkpoint, keep, world)
         if checkpoint.step == step:
             monkeypatch.setattr(burnish.runs.resume, "save_checkpoint", save)
             raise PowerCutError

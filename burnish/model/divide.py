@@ -24,7 +24,8 @@ def divisible_of(model: Model, *, cut_head: bool) -> Divisible:
     plain = type(embedding).__module__.startswith("transformers.") or type(embedding) is nn.Embedding
     is_linear = isinstance(head, nn.Linear) and type(head).__module__.split(".")[0] != "peft"
     config = causal_lm.config.get_text_config(decoder=True)
-    heads = [config.num_attention_heads, getattr(config, "num_key_value_heads", None) or config.num_attention_heads]
+    attention = getattr(config, "num_attention_heads", None) or 1  # a state-space model has none
+    heads = [attention, getattr(config, "num_key_value_heads", None) or attention]
     return Divisible(
         model=model.model,
         root=causal_lm,

@@ -19,6 +19,7 @@ DEVICES: Mapping[Place, str] = {
     Place("model/flex.py", "supports_flex"): "the choice between the two kernels of packed attention",
     Place("model/flex.py", "_block_mask"): "uncompiled, a CPU makes the mask as well, and tests need no compiler",
     Place("model/load.py", "default_device"): "the one place that chooses a device where none is asked for",
+    Place("parallel/fsdp.py", "shard"): "pinned memory makes copies to a GPU faster, and needs CUDA",
     Place("parallel/processes.py", "Processes._loaded"): "tensors of another process's GPU come to this one's",
     Place("parallel/processes.py", "joined"): "GPUs communicate by NCCL, CPUs by gloo",
     Place("stages/start.py", "_own_device"): "of several GPUs, each process has that of its number",
