@@ -187,10 +187,10 @@ DEEPSPEED: Mapping[str, Step] = MappingProxyType(
         "gradient_accumulation_steps": _elsewhere(_MICRO),
         "gradient_clipping": _elsewhere("optimizer.max_grad_norm"),
         "optimizer": _elsewhere("optimizer.kind and learning_rate"),
-        "scheduler": _elsewhere("schedule and warmup_ratio"),
+        "scheduler": _elsewhere("schedule.kind and schedule.warmup_ratio"),
         "activation_checkpointing": _elsewhere("gradient_checkpointing"),
         "tensor_parallel": _of(lambda: {"autotp_size": _tensor}),
-        "amp": _refused("training is in float32 or bfloat16"),
+        "amp": _half,
     }
 )
 INLINE: Mapping[str, Step] = MappingProxyType(
@@ -325,7 +325,7 @@ def _loaded(path: Path) -> Mapping[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError, LookupError, AttributeError, TypeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise _error(f"{path} cannot be read: {reason}", _KINDS, "correct the path or the file") from error
     return _mapping(given, str(path))

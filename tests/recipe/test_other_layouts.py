@@ -104,7 +104,20 @@ def test_what_has_no_equivalent_is_named(tmp_path: Path, case: str) -> None:
     assert words in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "- a\n- b", "a: [", "\x00", "zero_optimization: &a [*a]"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "- a\n- b",
+        "a: [",
+        "\x00",
+        "zero_optimization: &a [*a]",
+        "a: !!int ''",
+        "a: !!bool perhaps",
+        "a: !!timestamp x",
+    ],
+)
 def test_a_broken_file_is_an_error(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
