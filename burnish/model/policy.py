@@ -153,10 +153,10 @@ class Model:
         """
         if not media and (self.vision is None or not self.placement.gathers):
             return self._decode(input_ids=tokens[None], position_ids=positions[None], layout=layout)
-        assert self.vision is not None, "a model that gets images has a vision tower"
         embedded = self._embedded(tokens, media)
         if not media:
             return self._decode(inputs_embeds=embedded[None], position_ids=positions[None], layout=layout)
+        assert self.vision is not None, "a model that gets images has a vision tower"
         assert not isinstance(layout, Decoding), "images are in prompts"
         bare = layout.layout if isinstance(layout, Prefill) else layout
         positions, bare = self.vision.positions(self.causal_lm, bare, media)

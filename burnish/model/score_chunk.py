@@ -13,7 +13,7 @@ from burnish.parallel.columns import Columns
 from burnish.types import TEACHER_SCORES, Score
 
 DIFFERENTIABLE = frozenset(Score) - TEACHER_SCORES
-"""Scores whose gradients are sums of the terms above."""
+"""Scores whose gradients are sums of the terms in the table of `scoring`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

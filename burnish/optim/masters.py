@@ -43,12 +43,17 @@ class Masters:
             rounding: generator of stochastic rounding on the parameters' device; None: masters are kept.
             parts: which part of each parameter this process has; None: all are whole.
         """
-        self._sources = list(parameters)
-        self.parts = [WHOLE] * len(self._sources) if parts is None else list(parts)
-        self.parameters = [own_parameter(parameter) for parameter in self._sources]
+        sources = list(parameters)
+        self.parts = [WHOLE] * len(sources) if parts is None else list(parts)
+        self.parameters = [own_parameter(parameter) for parameter in sources]
         self.rounding = rounding
         self.masters = [self._master(p) for p in self.parameters]
-        for parameter, master in zip(self._sources, self.masters, strict=True):
+        self._sharded = [
+            (source, master)
+            for source, master in zip(sources, self.masters, strict=True)
+            if isinstance(source, DTensor)
+        ]
+        for parameter, master in zip(sources, self.masters, strict=True):
             if master is not parameter and not isinstance(parameter, DTensor):
                 parameter.register_post_accumulate_grad_hook(partial(_move_gradient, master))
 
@@ -69,8 +74,8 @@ class Masters:
     def collect(self) -> None:
         """Moves the gradients of sharded parameters to the masters of their pieces; called after each microbatch, since
         FSDP2 calls no hook when it has summed them."""
-        for parameter, master in zip(self._sources, self.masters, strict=True):
-            if isinstance(parameter, DTensor) and parameter.grad is not None:
+        for parameter, master in self._sharded:
+            if parameter.grad is not None:
                 _add_gradient(master, own_tensor(parameter.grad))
                 parameter.grad = None
 

@@ -33,7 +33,7 @@ class Columns:
 
     def sum(self, values: Tensor) -> Tensor:
         """Sums of every process's values."""
-        total = values.contiguous()
+        total = values.clone(memory_format=torch.contiguous_format)
         self.group.sum(total)
         return total
 

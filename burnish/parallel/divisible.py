@@ -23,7 +23,7 @@ class Divisible:
     plan: Mapping[str, str]
     """Tensor parallelism: name of a module of the decoder, with * for a number → style; empty: there is no plan."""
     heads: int
-    """Number of slices of equally many heads of attention, and of keys, at most."""
+    """Greatest number of slices that have equally many heads of attention, and of keys."""
     head: nn.Linear | None
     """The output head, if tensor parallelism may cut it by tokens; None: it stays whole."""
     embedding: nn.Module

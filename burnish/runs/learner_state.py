@@ -11,7 +11,7 @@ from torch import Tensor
 
 from burnish.errors import RunError
 from burnish.losses.base import AdaptiveLoss
-from burnish.runs.optimizer_state import flatten_optimizer, restore_optimizer
+from burnish.runs.optimizer_state import ShapeOf, flatten_optimizer, restore_optimizer
 from burnish.runs.pieces import Piece
 from burnish.train.learner import Learner
 
@@ -55,19 +55,19 @@ class LearnerState:
                     found[f"optimizers/{number}/optimizer/{index}/"] = piece
         return found
 
-    def _whole_shape(self, member: Tensor) -> list[int]:
-        """Shape of the whole weight that a library updates a part of."""
+    def _whole_shapes(self) -> ShapeOf:
+        """Gives the shape of the whole weight that a library updates a part of."""
         masters = self.learner.trainer.optimizer.masters
-        [part] = [part for master, part in zip(masters.masters, masters.parts, strict=True) if master is member]
-        return part.whole_shape(member.shape)
+        parts = {id(master): part for master, part in zip(masters.masters, masters.parts, strict=True)}
+        return lambda member: parts[id(member)].whole_shape(member.shape)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         optimizer, loss = self.learner.trainer.optimizer, self.learner.loss
         names = zip(optimizer.names, optimizer.masters.weights, strict=True)
         tensors = {f"weights/{name}": weight.detach() for name, weight in names}
-        libraries = []
+        libraries, shape_of = [], self._whole_shapes()
         for index, library in enumerate(optimizer.libraries):
-            library_tensors, library_values = flatten_optimizer(library, shape_of=self._whole_shape)
+            library_tensors, library_values = flatten_optimizer(library, shape_of=shape_of)
             tensors |= {f"optimizers/{index}/{name}": tensor for name, tensor in library_tensors.items()}
             libraries.append(library_values)
         values: dict[str, Any] = {"optimizers": libraries}
@@ -101,10 +101,10 @@ class LearnerState:
         for name, weight in zip(optimizer.names, optimizer.masters.weights, strict=True):
             weight.copy_(weights[name])
         optimizer.masters.write_back()
+        shape_of = self._whole_shapes()
         for index, library in enumerate(optimizer.libraries):
-            restore_optimizer(
-                library, below(tensors, f"optimizers/{index}/"), values["optimizers"][index], shape_of=self._whole_shape
-            )
+            own, stored = below(tensors, f"optimizers/{index}/"), values["optimizers"][index]
+            restore_optimizer(library, own, stored, shape_of=shape_of)
         optimizer.load_state_dict(below(tensors, "optimizer/"), values["optimizer"])
         if isinstance(loss, AdaptiveLoss):
             loss.load_state_dict(below(tensors, "loss/"), values["loss"])

@@ -71,17 +71,26 @@ def _refused(reason: str) -> Step:
 
 
 def _stage(layout: GivenLayout, value: Any, key: str) -> GivenLayout:
+    if value == "auto":
+        return layout
     stage = _number(value, key, least=0)
     if stage > 3:
         raise _error(f"{key}: {stage}", "the stages of ZeRO are 0 to 3", "set one of them")
     words = (f"{key} {stage}: the weights are sharded too",) if stage in (1, 2) else ()
-    sharded = layout.shard if layout.shard != 1 else ("auto" if stage else 1)
-    return replace(layout, shard=sharded, elsewhere=(*layout.elsewhere, *words))
+    return replace(layout, shard="auto" if stage else 1, elsewhere=(*layout.elsewhere, *words))
 
 
-def _group(layout: GivenLayout, value: Any, key: str) -> GivenLayout:
-    size = _number(value, key, least=-1)
-    return replace(layout, shard=size) if size > 1 else layout
+def _zero(layout: GivenLayout, value: Any, key: str) -> GivenLayout:
+    """The section zero_optimization. The sizes of groups of shards are those of stage 3."""
+    if value in _OFF:
+        return layout
+    given = dict(_mapping(value, key))
+    sizes = {name: given.pop(name, 1) for name in _GROUP_SIZES}
+    layout = _read(layout, given, ZERO, f"{key}.")
+    groups = [size for name in sizes if (size := _number(sizes[name], f"{key}.{name}", least=-1)) > 1]
+    if len(groups) > 1:
+        raise _error(" and ".join(_GROUP_SIZES), "both are the number of processes that share weights", "set one")
+    return replace(layout, shard=groups[0]) if groups and str(given.get("stage")) == "3" else layout
 
 
 def _tensor(layout: GivenLayout, value: Any, key: str) -> GivenLayout:
@@ -119,9 +128,9 @@ def _half(layout: GivenLayout, value: Any, key: str) -> GivenLayout:
 
 
 def _precision(layout: GivenLayout, value: Any, key: str) -> GivenLayout:
-    return (
-        layout if value in _OFF or value == "fp32" else _half(layout, True, "bf16" if value == "bf16" else str(value))
-    )
+    if value in (*_OFF, "fp32"):
+        return layout
+    return _half(layout, True, "bf16" if value == "bf16" else str(value))
 
 
 def _of(table: Callable[[], Mapping[str, Step]], prefix: str = "") -> Step:
@@ -135,6 +144,7 @@ def _of(table: Callable[[], Mapping[str, Step]], prefix: str = "") -> Step:
     return step
 
 
+_GROUP_SIZES = ("zero_hpz_partition_size", "mics_shard_size")
 _TUNING = (
     "overlap_comm contiguous_gradients reduce_bucket_size allgather_bucket_size reduce_scatter "
     "allgather_partitions sub_group_size round_robin_gradients stage3_prefetch_bucket_size "
@@ -160,8 +170,6 @@ ZERO: Mapping[str, Step] = MappingProxyType(
     {
         **dict.fromkeys(_TUNING.split(), _ignored),
         "stage": _stage,
-        "zero_hpz_partition_size": _group,
-        "mics_shard_size": _group,
         "offload_optimizer": _offload_device,
         "offload_param": _offload_device,
         "cpu_offload": _offload,
@@ -179,7 +187,7 @@ DEEPSPEED: Mapping[str, Step] = MappingProxyType(
             _ENGINE.split(),
             _ignored,
         ),
-        "zero_optimization": _of(lambda: ZERO),
+        "zero_optimization": _zero,
         "fp16": _half,
         "bf16": _half,
         "train_batch_size": _elsewhere(_BATCH),
@@ -240,13 +248,21 @@ _KINDS = "it is a DeepSpeed configuration, or one that `accelerate config` write
 
 
 def _of_accelerate(given: Mapping[str, Any], path: Path) -> GivenLayout:
-    kind, layout = str(given.get("distributed_type", "NO")).removeprefix("DistributedType."), GivenLayout()
+    if unknown := [str(key) for key in given if key not in _LAUNCHING_KEYS.split()]:
+        raise _error(unknown[0], "this key has no equivalent here", f"remove it, or {_REMEDY}")
+    if given.get("compute_environment", "LOCAL_MACHINE") != "LOCAL_MACHINE":
+        raise _error(f"compute_environment: {given['compute_environment']}", "processes are started by you", _REMEDY)
+    written, layout = given.get("distributed_type") or "NO", GivenLayout()  # YAML reads an unquoted NO as false
+    kind = str(written).removeprefix("DistributedType.")
     if kind == "FSDP":
         layout = _of_fsdp(layout, _mapping(given.get("fsdp_config") or {}, "fsdp_config"), given)
     elif kind == "DEEPSPEED":
         inline = dict(_mapping(given.get("deepspeed_config") or {}, "deepspeed_config"))
         if file := inline.pop("deepspeed_config_file", None):
-            layout = given_layout(path.parent / str(file))
+            beside = path.parent / str(file)
+            layout = given_layout(beside if beside.exists() else Path(str(file)))
+        else:
+            inline = {"zero_stage": _ACCELERATE_STAGE, **inline}
         layout = _read(layout, inline, INLINE, "deepspeed_config.")
     elif kind not in ("NO", "MULTI_CPU", "MULTI_GPU"):
         raise _error(f"distributed_type: {kind}", "the layouts are copies, shards and slices of weights", _REMEDY)
@@ -255,6 +271,16 @@ def _of_accelerate(given: Mapping[str, Any], path: Path) -> GivenLayout:
     return _precision(layout, given.get("mixed_precision"), "mixed_precision")
 
 
+_ACCELERATE_STAGE = 2
+"""Stage of ZeRO where accelerate is given none."""
+_LAUNCHING_KEYS = (
+    "compute_environment distributed_type num_processes num_machines machine_rank main_process_ip main_process_port "
+    "main_training_function rdzv_backend rdzv_conf same_network gpu_ids use_cpu debug downcast_bf16 "
+    "enable_cpu_affinity mixed_precision fsdp_config deepspeed_config parallelism_config dynamo_config megatron_lm_config fp8_config "
+    "mpirun_config ipex_config tpu_env tpu_name tpu_zone tpu_use_cluster tpu_use_sudo command_file commands "
+    "dynamo_backend use_mps_device"
+)
+"""Keys of accelerate: those of layouts, and of who starts the processes."""
 _REMEDY = "set parallel.data, parallel.shard and parallel.tensor in the recipe"
 
 
@@ -265,7 +291,9 @@ def _of_fsdp(layout: GivenLayout, fsdp: Mapping[str, Any], given: Mapping[str, A
         layout = replace(layout, shard="auto")
     elif name in ("HYBRID_SHARD", "HYBRID_SHARD_ZERO2", "_HYBRID_SHARD_ZERO2", "5"):
         processes, machines = (_number(given.get(key), key, least=1) for key in ("num_processes", "num_machines"))
-        layout = replace(layout, shard=max(1, processes // machines))
+        if processes % machines:
+            raise _error(f"{name} of {processes} processes on {machines} machines", "each has equally many", _REMEDY)
+        layout = replace(layout, shard=processes // machines)
     elif name != "NO_SHARD":
         raise _error(f"fsdp_sharding_strategy: {strategy}", "it is a strategy of FSDP", "set FULL_SHARD")
     others = {key: value for key, value in fsdp.items() if key not in ("fsdp_sharding_strategy", "fsdp_version")}
@@ -282,15 +310,22 @@ def _of_dimensions(layout: GivenLayout, given: Mapping[str, Any]) -> GivenLayout
     for key in ("cp_size", "sp_size"):
         if sizes.pop(key, 1) not in _ONE:
             raise _error(f"parallelism_config: {key}", "a sequence is not divided among processes", "set it to 1")
-    return _read(layout, sizes, DIMENSIONS, "parallelism_config.")
+    if all(sizes.get(key, 1) in _ONE for key in ("dp_replicate_size", "dp_shard_size", "tp_size")):
+        return layout
+    return _read(layout, {"dp_replicate_size": 1, **sizes}, DIMENSIONS, "parallelism_config.")
 
 
 def layout_of_environment(environment: Mapping[str, str]) -> GivenLayout | None:
-    """The layout for which `accelerate launch` started this process; None: it says nothing about one."""
+    """The layout for which `accelerate launch` started this process; None: it says nothing about one.
+
+    Raises:
+        RecipeError: it asks for something without an equivalent.
+    """
     uses = {name for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM") if _truth(environment.get(f"ACCELERATE_USE_{name}"))}
     if "MEGATRON_LM" in uses:
         raise _error("accelerate launch with Megatron-LM", "it is another engine", _REMEDY)
-    layout = GivenLayout()
+    layout = _precision(GivenLayout(), environment.get("ACCELERATE_MIXED_PRECISION"), "mixed_precision")
+    layout = replace(layout, elsewhere=())
     if "FSDP" in uses:
         names = ("FSDP_SHARDING_STRATEGY", "FSDP_OFFLOAD_PARAMS", "FSDP_ACTIVATION_CHECKPOINTING")
         fsdp = {name.lower(): environment[name] for name in names if name in environment}
@@ -302,6 +337,8 @@ def layout_of_environment(environment: Mapping[str, str]) -> GivenLayout | None:
     if "DEEPSPEED" in uses:
         if file := environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE"):
             layout = given_layout(Path(file))
+        else:
+            environment = {"ACCELERATE_DEEPSPEED_ZERO_STAGE": str(_ACCELERATE_STAGE), **environment}
         names = ("ZERO_STAGE", "OFFLOAD_OPTIMIZER_DEVICE", "OFFLOAD_PARAM_DEVICE")
         given = {name.lower(): environment.get(f"ACCELERATE_DEEPSPEED_{name}") for name in names}
         layout = _read(layout, {key: value for key, value in given.items() if value is not None}, INLINE, "")
@@ -323,12 +360,19 @@ def _read(layout: GivenLayout, given: Mapping[str, Any], steps: Mapping[str, Ste
 
 def _loaded(path: Path) -> Mapping[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        given = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        text = path.read_text(encoding="utf-8-sig")
+        given = json.loads(text, object_pairs_hook=_unique) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError, RecursionError, LookupError, AttributeError, TypeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200]
         raise _error(f"{path} cannot be read: {reason}", _KINDS, "correct the path or the file") from error
     return _mapping(given, str(path))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _mapping(value: Any, key: str) -> Mapping[str, Any]:

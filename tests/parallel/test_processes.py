@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_gradients_are_those_of_one_process(
         assert found.metrics == pytest.approx(alone.metrics, rel=1e-9, abs=1e-9)
         assert found.metrics == ranks[0].metrics, "every rank reports the same bits"
         assert all(torch.equal(each, ranks[0].gradients[name]) for name, each in found.gradients.items())
-        assert found.num_backwards < sum(rank.num_backwards for rank in ranks), "they share the microbatches"
+        assert found.num_backwards <= math.ceil(alone.num_backwards / mesh.shares), "they share the microbatches"
 
 
 def test_what_processes_say_to_each_other(groups: dict[int, Processes]) -> None:

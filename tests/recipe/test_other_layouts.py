@@ -53,6 +53,13 @@ LAYOUTS: Mapping[str, tuple[dict[str, Any], tuple[Any, Any, int, bool]]] = {
         ("auto", 4, 1, False),
     ),
     "accelerate, ZeRO": (accelerate("DEEPSPEED", deepspeed_config={"zero_stage": 3}), ("auto", "auto", 1, False)),
+    "ZeRO++ below stage 3": (zero(2, zero_hpz_partition_size=8), ("auto", "auto", 1, False)),
+    "an open stage": ({"zero_optimization": {"stage": "auto"}}, ("auto", 1, 1, False)),
+    "amp that is off": ({**zero(1), "amp": {"enabled": False}}, ("auto", "auto", 1, False)),
+    "accelerate, an unquoted NO": (accelerate(False), ("auto", 1, 1, False)),  # type: ignore[arg-type]
+    "accelerate, ZeRO without a stage": (accelerate("DEEPSPEED", deepspeed_config={}), ("auto", "auto", 1, False)),
+    "dimensions, copies not given": (dimensions(dp_shard=8), (1, 8, 1, False)),
+    "dimensions of one": (dimensions(dp_replicate=1, dp_shard=1, tp=1), ("auto", 1, 1, False)),
     "dimensions": (dimensions(dp_replicate=2, dp_shard=2, tp=2, cp=1), (2, 2, 2, False)),
 }
 REFUSED: Mapping[str, tuple[Any, str]] = {
@@ -74,6 +81,13 @@ REFUSED: Mapping[str, tuple[Any, str]] = {
         accelerate("FSDP", fsdp_config={"fsdp_sharding_strategy": "HYBRID_SHARD"}),
         "num_machines: None",
     ),
+    "hybrid on machines of unequal size": (
+        accelerate("FSDP", num_machines=3, fsdp_config={"fsdp_sharding_strategy": "HYBRID_SHARD"}),
+        "8 processes on 3 machines",
+    ),
+    "an unknown key of accelerate": (accelerate("NO", num_procs=8), "num_procs"),
+    "SageMaker": ({**accelerate("NO"), "compute_environment": "AMAZON_SAGEMAKER"}, "AMAZON_SAGEMAKER"),
+    "two sizes of groups": (zero(3, zero_hpz_partition_size=8, mics_shard_size=8), "zero_hpz_partition_size and"),
     "sequences": (dimensions(cp=2), "cp_size"),
     "fp8": (accelerate("MULTI_GPU", mixed_precision="fp8"), "fp8 is enabled"),
 }
@@ -127,6 +141,15 @@ def test_a_broken_file_is_an_error(tmp_path: Path, text: str) -> None:
         given_layout(tmp_path / "missing.json")
 
 
+def test_a_byte_order_mark_is_no_fault_and_a_repeated_key_is(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(zero(3)), encoding="utf-8-sig")
+    assert given_layout(path).shard == "auto"
+    path.write_text('{"zero_optimization": {"stage": 3, "stage": 2}}', encoding="utf-8")
+    with pytest.raises(RecipeError, match="a key is there twice"):
+        given_layout(path)
+
+
 def test_a_deepspeed_file_of_accelerate_is_beside_it(tmp_path: Path) -> None:
     written(tmp_path, zero(3), "ds.json")
     inline = {"deepspeed_config_file": "ds.json", "zero3_init_flag": True}
@@ -160,6 +183,11 @@ def test_what_accelerate_launch_says() -> None:
     assert Parallel(shard=4).started(started).shard == 4, "the recipe has precedence"
     deepspeed = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
     assert Parallel().started(deepspeed).shard == "auto"
+    unstated = {"ACCELERATE_USE_DEEPSPEED": "true"}
+    assert Parallel().started(unstated).shard == "auto", "accelerate's own default is stage 2"
+    assert layout_of_environment({"ACCELERATE_MIXED_PRECISION": "bf16"}) is None
+    with pytest.raises(RecipeError, match="fp16 is enabled"):
+        layout_of_environment({"ACCELERATE_MIXED_PRECISION": "fp16"})
     with pytest.raises(RecipeError, match="Megatron"):
         layout_of_environment({"ACCELERATE_USE_MEGATRON_LM": "true"})
 
