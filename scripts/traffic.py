@@ -13,8 +13,8 @@ from burnish.parallel.traffic import Activations, ModelBytes, of_copies, of_shar
 LAYERS, OTHERS = 6.98e9, 1.05e9
 """Weights of a model with eight billion in 32 layers of the hidden size 4096."""
 HIDDEN, NUM_LAYERS, TOKENS = 4096, 32, 8192
-STATE_BYTES = 16
-"""Of a bfloat16 weight: itself, its gradient, and in float32 the master and two states of AdamW."""
+STATE_BYTES = 18
+"""Of a bfloat16 weight: itself, and in float32 its master, the gradient and two states of AdamW."""
 CASES = (
     (Mesh(data=8), 4),
     (Mesh(shard=8), 4),

@@ -276,7 +276,8 @@ _ACCELERATE_STAGE = 2
 _LAUNCHING_KEYS = (
     "compute_environment distributed_type num_processes num_machines machine_rank main_process_ip main_process_port "
     "main_training_function rdzv_backend rdzv_conf same_network gpu_ids use_cpu debug downcast_bf16 "
-    "enable_cpu_affinity mixed_precision fsdp_config deepspeed_config parallelism_config dynamo_config megatron_lm_config fp8_config "
+    "enable_cpu_affinity mixed_precision fsdp_config deepspeed_config parallelism_config dynamo_config "
+    "megatron_lm_config fp8_config "
     "mpirun_config ipex_config tpu_env tpu_name tpu_zone tpu_use_cluster tpu_use_sudo command_file commands "
     "dynamo_backend use_mps_device"
 )
