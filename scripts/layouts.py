@@ -3,7 +3,7 @@
     python -m scripts.layouts
 
 Real processes over gloo compute the first step of a small stage in float64 (`tests/parallel`). Writes the table of
-docs/parallel.md, and exits with 1 if a difference is above 1e-10 or a case fails. About a quarter of an hour on two cores.
+docs/parallel.md, and exits with 1 if a difference is above 1e-10 or a case fails. A quarter of an hour on two cores.
 """
 
 from __future__ import annotations
