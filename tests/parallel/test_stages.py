@@ -51,7 +51,7 @@ def written(output: Path) -> list[Mapping[str, Any]]:
 
 def same(found: object, expected: object) -> bool:
     is_number = isinstance(expected, int | float)
-    return bool(found == (pytest.approx(expected, rel=1e-6, abs=1e-9) if is_number else expected))
+    return bool(found == (pytest.approx(expected, rel=1e-10, abs=1e-12) if is_number else expected))
 
 
 @pytest.mark.parametrize(("method", "layout", "adapter"), CASES)
@@ -71,4 +71,5 @@ def test_a_run_is_that_of_one_process(
     name = "model.safetensors" if adapter == "full" else "adapter_model.safetensors"
     one, other = (load_file(output / "model" / name) for output in (divided, alone))
     assert one.keys() == other.keys()
-    assert all(float((one[key] - weight).abs().max()) < 1e-9 for key, weight in other.items())
+    far = {key: float((one[key] - weight).abs().max()) for key, weight in other.items()}
+    assert {key: gap for key, gap in far.items() if gap >= 1e-12} == {}
