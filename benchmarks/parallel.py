@@ -75,11 +75,11 @@ def measure(world: World, size: str, rows: int) -> dict[str, float]:
     optimizer = Optimizer(policy.trained_parameters(), OptimizerSettings(), placement=policy.placement)
     trainer = Trainer(policy, optimizer, world=world)
     groups = rows_of(rows, SIZES[size]["vocab_size"])
-    seconds = []
+    seconds, losses = [], []
     for _ in range(1 + STEPS):
         world.wait()
         began = time.perf_counter()
-        loss = float(trainer.step(groups, CrossEntropy(), BUDGET, 1.0)["loss"])
+        losses.append(float(trainer.step(groups, CrossEntropy(), BUDGET, 1.0)["loss"]))
         world.wait()
         seconds.append(time.perf_counter() - began)
     masters = optimizer.masters.masters
@@ -87,7 +87,8 @@ def measure(world: World, size: str, rows: int) -> dict[str, float]:
     kept = sum(2 * m.numel() * m.element_size() for m in masters) + sum(s.nbytes for s in states)
     return {
         "seconds": statistics.median(seconds[1:]),
-        "loss": loss,
+        "first_loss": losses[0],
+        "loss": losses[-1],
         "kept": kept,
         "whole": STATE_BYTES * total,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
