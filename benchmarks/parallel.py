@@ -117,11 +117,17 @@ def measured(mesh: Mesh, size: str, rows: int) -> list[dict[str, float]]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parser_of(description: str | None) -> argparse.ArgumentParser:
+    """Parser of the arguments that all comparisons of layouts have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="15M")
     parser.add_argument("--rows", type=int, default=32, help="rows of a step")
     parser.add_argument("--rounds", type=int, default=3)
+    return parser
+
+
+def main() -> None:
+    parser = parser_of(__doc__)
     parser.add_argument("--only", nargs="*", choices=LAYOUTS, default=list(LAYOUTS))
     options = parser.parse_args()
     names = ["1", *(name for name in options.only if name != "1")]

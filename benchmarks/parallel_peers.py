@@ -18,123 +18,80 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from parallel import LAYOUTS, STEPS, measured, rows_of
+from parallel import LAYOUTS, STEPS, measured, parser_of, rows_of
+from peers.cases import ENVIRONMENT, FLOAT32, PADDING_FREE, Case, Contender
 from sft_step import SIZES, make_policy
 
-LEARNING_RATE = 1e-5
 OURS = ("1", "data=2", "shard=2")
-THEIRS = (1, 2)
+THEIRS = (
+    *(Contender(f"TRL, padding-free, {n}", "trl", n, PADDING_FREE) for n in (1, 2)),
+    Contender("TRL, padded, 4", "trl", 4, FLOAT32),
+)
+"""The number is that of a microbatch's rows."""
+ASKED = {"ACCELERATE_USE_CPU": "true", "ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
 
 
-def tokenizer_of(vocabulary: int) -> Any:
-    """A tokenizer of whole words: TRL needs one, although rows are tokens."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
+def write_material(folder: Path, size: str, rows: int) -> None:
+    """The model with its tokenizer, and the rows of all steps, for TRL."""
+    from sft_scaling import small_tokenizer
 
-    words = WordLevel({f"t{number}": number for number in range(vocabulary)}, unk_token="t0")
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(words), eos_token="t1", pad_token="t0")
-
-
-def train(output: Path, size: str, rows: int, batch: int) -> None:
-    """Trains with TRL in one of the processes that torchrun started; the main one writes its figures."""
-    import torch
-    from datasets import Dataset
-    from transformers import TrainerCallback
-    from trl import SFTConfig, SFTTrainer
-
-    torch.set_num_threads(1)
-    seconds: list[float] = []
-    losses: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.began = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            seconds.append(time.perf_counter() - self.began)
-
-        def on_log(self, _arguments: Any, _state: Any, _control: Any, logs: dict[str, Any], **__: Any) -> None:
-            losses.extend([float(logs["loss"])] if "loss" in logs else [])
-
-    vocabulary = SIZES[size]["vocab_size"]
-    groups = rows_of(rows, vocabulary)
-    step = [
-        {
-            "input_ids": torch.cat([group.prompt, group.responses[0].tokens]).tolist(),
-            "completion_mask": [0] * len(group.prompt) + [1] * len(group.responses[0].tokens),
-        }
-        for group in groups
-    ]
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    settings = SFTConfig(
-        output_dir=str(output),
-        per_device_train_batch_size=batch,
-        gradient_accumulation_steps=rows // batch // processes,
-        num_train_epochs=1,
-        learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
-        logging_steps=1,
-        save_strategy="no",
-        report_to=[],
-        use_cpu=True,
-        disable_tqdm=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        train_sampling_strategy="sequential",
-    )
-    model = make_policy(size).causal_lm
-    model.set_attn_implementation("sdpa")
-    trainer = SFTTrainer(
-        model,
-        settings,
-        train_dataset=Dataset.from_list(step * (1 + STEPS)),
-        processing_class=tokenizer_of(vocabulary),
-        callbacks=[Clock()],
-    )
-    trainer.train()
-    if trainer.accelerator.is_main_process:
-        figures = {"seconds": statistics.median(seconds[1:]), "first_loss": losses[0]}
-        found = {**figures, "chosen": str(trainer.accelerator.distributed_type.value)}
-        (output / "figures.json").write_text(json.dumps(found), encoding="utf-8")
+    small_tokenizer().save_pretrained(folder / "model")
+    make_policy(size).causal_lm.save_pretrained(folder / "model")
+    lines = []
+    for group in rows_of(rows, SIZES[size]["vocab_size"]):
+        prompt, answer = group.prompt.tolist(), group.responses[0].tokens.tolist()
+        lines.append(json.dumps({"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}) + "\n")
+    (folder / "rows.tokens").write_text("".join(lines * (1 + STEPS)), encoding="utf-8")
 
 
-def theirs(processes: int, options: argparse.Namespace) -> dict[str, Any]:
+def train(folder: Path, size: str, rows: int, contender: Contender) -> None:
+    """Trains with TRL in one of the processes that torchrun started; the first one writes its figures."""
+    from accelerate.state import AcceleratorState
+    from peers.theirs import train
+
+    case = Case(size, "random", per_step=rows // int(os.environ.get("WORLD_SIZE", "1")))
+    own = folder / os.environ.get("RANK", "0")
+    found = train(case, contender, folder / "model", folder / "rows.jsonl", own)
+    figures = {"seconds": statistics.median(found["walls"][1:]), "first_loss": found["losses"][0]}
+    figures["chosen"] = AcceleratorState().distributed_type.value
+    (own / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
+
+def theirs(contender: Contender, processes: int, options: argparse.Namespace) -> dict[str, Any]:
     """Figures of TRL's trainer, started by torchrun."""
     with tempfile.TemporaryDirectory() as folder:
+        write_material(Path(folder), options.size, options.rows)
         launch = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}"] if processes > 1 else []
-        own = [__file__, f"--size={options.size}", f"--rows={options.rows}", f"--batch={options.batch}"]
-        asked = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if processes > 1 else {}
-        variables = {**os.environ, **asked, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, *launch, *own, f"--child={folder}"]
+        own = [__file__, f"--size={options.size}", f"--rows={options.rows}", f"--child={folder}"]
+        variables = {**os.environ, "OMP_NUM_THREADS": "1", **(ASKED if processes > 1 else {})}
+        command = [sys.executable, *launch, *own, f"--contender={json.dumps(contender.as_json())}"]
         subprocess.run(command, check=True, stdout=sys.stderr, env=variables)
-        found: dict[str, Any] = json.loads((Path(folder) / "figures.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads((Path(folder) / "0" / "figures.json").read_text(encoding="utf-8"))
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=SIZES, default="15M")
-    parser.add_argument("--rows", type=int, default=32, help="rows of a step")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--batch", type=int, default=4, help="rows of a microbatch of TRL")
+    parser = parser_of(__doc__)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--contender", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        train(options.child, options.size, options.rows, options.batch)
+        train(options.child, options.size, options.rows, Contender.of(options.contender))
         return
+    os.environ.update(ENVIRONMENT)
     figures: dict[str, list[dict[str, Any]]] = {}
     for _ in range(options.rounds):
         for name in OURS:
             figures.setdefault(f"Burnish, {name}", []).append(measured(LAYOUTS[name], options.size, options.rows)[0])
-        for processes in THEIRS:
-            figures.setdefault(f"TRL, {processes}", []).append(theirs(processes, options))
+        for contender in THEIRS:
+            for processes in (1, 2):
+                name = f"{contender.name}; processes: {processes}"
+                figures.setdefault(name, []).append(theirs(contender, processes, options))
     print("| contender | accelerate chose | s a step | first loss |")
     print("|---|---|---|---|")
     for name, rounds in figures.items():
